@@ -1,0 +1,9 @@
+"""Six resources of a learning platform's REST API as Dagster assets, loaded with dlt and joined for analysts.
+
+The way of the data: `source` (the API as data) reads through `client` (HTTP), `batches` types the pages, `warehouse`
+takes the batches, `marts` join the tables, `assets`, `checks` and `automation` show all of it to Dagster.
+"""
+
+from analytics_assets import environment
+
+environment.load()  # here, so that no way of starting is without it: both dlt and Dagster read it when imported

@@ -1,0 +1,107 @@
+"""The six resources as assets: each its own `@dlt_assets` op, which can fail, be retried and be repeated alone."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource, DagsterDltTranslator, dlt_assets
+from dagster_dlt.translator import DltResourceTranslatorData
+from dlt import Pipeline
+
+from analytics_assets import warehouse
+from analytics_assets.batches import Sync
+from analytics_assets.catalog import API_GROUP, asset_spec
+from analytics_assets.client import is_transient
+from analytics_assets.schema import LAST_SEEN_AT, RESOURCES, Table
+from analytics_assets.source import source
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Translator(DagsterDltTranslator):
+    """The one place that says how a resource becomes an asset; Dagster's own would invent an upstream asset."""
+
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
+        return asset_spec(RESOURCES[data.resource.name], API_GROUP, "dlt")
+
+
+def _asset(table: Table) -> dg.AssetsDefinition:
+    # No pipeline here: making one writes to the disk, and importing must not. Each run makes its own, and a fresh
+    # source, since a run changes the schema that a source holds.
+    @dlt_assets(
+        dlt_source=source(table),
+        dlt_pipeline=cast(Pipeline, None),
+        name=table.name,
+        dagster_dlt_translator=Translator(),
+    )
+    def load(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Iterator[dg.MaterializeResult[Any]]:
+        sync, started = Sync(), time.monotonic()
+        pipeline = warehouse.pipeline(table.name)
+        with _explained(context, table), warehouse.writing():
+            run = dlt.run(context, source(table, sync), pipeline, loader_file_format="parquet")
+            for result in run:
+                metadata = _measured(table, sync)
+                metadata["seconds"] = round(time.monotonic() - started, 2)
+                metadata["load_id"] = (result.metadata or {}).get("load_id") or pipeline.last_trace.last_load_info.loads_ids[0]
+                yield result._replace(metadata=metadata)
+
+    return load
+
+
+def _measured(table: Table, sync: Sync) -> dict[str, Any]:
+    """What the warehouse and the reading say about a sync that has just been loaded; comments the table as well."""
+    with warehouse.connection() as client:
+        warehouse.comment(client, table)
+        counts = f"SELECT count(*), sum(CASE WHEN {LAST_SEEN_AT} = %s THEN 1 ELSE 0 END) FROM {table.name}"
+        [(total, seen)] = client.execute_sql(counts, sync.started_at) or [(0, 0)]
+        name = warehouse.full_name(client, table)
+    return {
+        "dagster/row_count": total,
+        "rows_in_sync": seen or 0,
+        "pages": sync.pages,
+        "calls": sync.calls,
+        "dagster/table_name": name,
+    }
+
+
+@contextmanager
+def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[None]:
+    """Turns an error into a request for another try where that may help, else into a failure a person can act on."""
+    try:
+        yield
+    except Exception as error:
+        cause = _cause(error)
+        retries = int(os.environ["SYNC_RETRIES"])
+        if is_transient(cause) and context.op_execution_context.retry_number < retries:
+            seconds = float(os.environ["SYNC_RETRY_SECONDS"])
+            logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, cause, seconds)
+            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from error
+        held = _held(context.instance, table)
+        raise dg.Failure(f"{table.name} was not loaded: {cause}. {held}", {"cause": str(cause)}, allow_retries=False) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error at the bottom: dlt wraps what a source raises twice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _held(instance: dg.DagsterInstance, table: Table) -> str:
+    """What the table holds, as its last materialization has said."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
+    if event is None or event.asset_materialization is None:
+        return "It has never been loaded."
+    rows = event.asset_materialization.metadata["dagster/row_count"].value
+    loaded = datetime.fromtimestamp(event.timestamp, UTC)
+    return f"The table still holds {rows} rows of {loaded:%Y-%m-%d %H:%M} UTC."
+
+
+assets = [_asset(table) for table in RESOURCES.values()]

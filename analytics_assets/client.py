@@ -1,0 +1,174 @@
+"""The HTTP session: the token, time limits, and the retries of one page. It knows neither resources nor tables."""
+
+import json
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+import dlt
+import orjson
+import requests
+import urllib3
+from dlt.common.configuration import resolve_configuration
+from dlt.common.configuration.specs import RuntimeConfiguration
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10.0
+TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
+REMEDIES = {
+    401: "check API_KEY",
+    403: "check what API_KEY may read",
+    404: "check API_BASE_URL and API_RESOURCE_PATH",
+}
+
+
+class MissingKey(Exception):
+    """There is no usable token."""
+
+
+class InsecureUrl(Exception):
+    """The token would travel in the clear."""
+
+
+class PatienceExceeded(requests.HTTPError):
+    """The API asks for a longer wait than is acceptable."""
+
+
+def shown(url: str | None) -> str:
+    """`url` without the user name and password that may stand in it."""
+    parts = urlsplit(url or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, PatienceExceeded | requests.exceptions.SSLError):
+        return False
+    if isinstance(error, requests.HTTPError):
+        return error.response is not None and error.response.status_code in TRANSIENT_STATUS
+    return isinstance(
+        error,
+        requests.ConnectionError
+        | requests.Timeout
+        | requests.exceptions.ChunkedEncodingError
+        | requests.exceptions.ContentDecodingError
+        | requests.exceptions.InvalidJSONError,
+    )
+
+
+class BearerToken(AuthBase):
+    """Sends dlt's secret `api_key`, looked up for each request, so that building a source needs no secret.
+
+    Raises `MissingKey` where it is absent, empty or no header could carry it, and `InsecureUrl` where it would leave
+    this machine over plain http.
+    """
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        token = str(dlt.secrets.get("api_key") or "").strip()
+        if not token:
+            raise MissingKey("API_KEY is not set; put it in .env (see .env.example)")
+        if not (token.isascii() and token.isprintable()):
+            raise MissingKey("API_KEY holds characters that no HTTP header can carry; copy it again")
+        url = urlsplit(request.url or "")
+        if url.scheme != "https" and url.hostname not in {"127.0.0.1", "localhost", "::1"}:
+            raise InsecureUrl(f"API_BASE_URL is plain http ({shown(request.url)}); only https keeps the token secret")
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+
+class JsonResponse(requests.Response):
+    """A response whose body has been read and decoded once."""
+
+    body: Any = None
+
+    def json(self, **_: Any) -> Any:
+        return self.body
+
+
+class JsonAdapter(HTTPAdapter):
+    """Sends a request, reads and decodes the answer, and tries all of that again where it may help.
+
+    `calls` counts the requests sent. The tries, the back-off and the longest wait are dlt's own settings
+    (`RUNTIME__REQUEST_MAX_ATTEMPTS`, `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`).
+    """
+
+    def __init__(self, attempts: int | None = None) -> None:
+        super().__init__()
+        settings = resolve_configuration(RuntimeConfiguration())
+        self.calls = 0
+        self._timeout = (CONNECT_SECONDS, settings.request_timeout)
+        self._longest_wait = settings.request_max_retry_delay
+        self._backoff = wait_exponential_jitter(
+            settings.request_backoff_factor, self._longest_wait, jitter=settings.request_backoff_factor
+        )
+        self._retrying = Retrying(
+            stop=stop_after_attempt(attempts or settings.request_max_attempts),
+            retry=retry_if_exception(is_transient),
+            wait=self._wait,
+            before_sleep=self._log,
+            reraise=True,
+        )
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        return self._retrying(self._send_once, request, *args, **{**kwargs, "timeout": self._timeout})
+
+    def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        self.calls += 1
+        response = super().send(request, *args, **kwargs)
+        if response.is_redirect:
+            return response
+        where = f"HTTP {response.status_code} from {shown(response.url)}"
+        content = response.content  # read here: a body that is cut short is a failed try
+        if response.status_code >= 400:
+            remedy = REMEDIES.get(response.status_code)
+            self._check_patience(response, where)
+            raise requests.HTTPError(f"{where}; {remedy}" if remedy else where, response=response)
+        decoded = JsonResponse()
+        decoded.__dict__.update(response.__dict__)
+        try:
+            decoded.body = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            try:
+                decoded.body = json.loads(content)  # reads what is not strictly JSON, such as NaN
+            except ValueError:
+                raise requests.exceptions.InvalidJSONError(f"{where}: the body is not JSON", response=response) from None
+        return decoded
+
+    def _check_patience(self, response: requests.Response, where: str) -> None:
+        asked = _retry_after(response)
+        if asked and asked > self._longest_wait:
+            wait = f"it asks to wait {asked:.0f} s, longer than {self._longest_wait:.0f} s"
+            raise PatienceExceeded(f"{where}: {wait}; run again later", response=response)
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        response = error.response if isinstance(error, requests.RequestException) else None
+        return max(self._backoff(state), _retry_after(response) or 0)
+
+    def _log(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        reason = error if isinstance(error, requests.HTTPError) else f"{type(error).__name__} at {shown(state.args[0].url)}"
+        logger.warning("%s; trying again in %.1f s", reason, state.upcoming_sleep)
+
+
+def _retry_after(response: requests.Response | None) -> float | None:
+    """Seconds that the answer asks to wait, from seconds or a date; None where it does not or cannot be read."""
+    header = response.headers.get("Retry-After") if response is not None else None
+    try:
+        return urllib3.Retry().parse_retry_after(header) if header else None
+    except urllib3.exceptions.InvalidHeader:
+        return None
+
+
+def session(attempts: int | None = None) -> tuple[requests.Session, JsonAdapter]:
+    """A session for the API, and its adapter, which counts the calls."""
+    adapter = JsonAdapter(attempts)
+    session = requests.Session()
+    session.auth = BearerToken()
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session, adapter

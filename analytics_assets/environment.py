@@ -1,0 +1,41 @@
+"""The configuration: the environment goes before a `.env` file, which goes before the defaults below.
+
+Every name that the project or its libraries are configured by, and that has a default, stands here with it.
+"""
+
+import os
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+DEFAULTS = {
+    "API_BASE_URL": "https://api.example.com",
+    "API_RESOURCE_PATH": "/v1/{resource}",
+    "DESTINATION__WAREHOUSE__DESTINATION_TYPE": "duckdb",
+    "NIGHTLY_CRON": "0 2 * * *",
+    "NIGHTLY_TIMEZONE": "UTC",
+    "NEW_ROWS_SECONDS": "300",
+    "AUTOMATION": "stopped",  # what calls the API by itself; or running
+    "ASSET_OWNER": "team:analytics",
+    "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
+    "SYNC_RETRY_SECONDS": "10",
+    "DAGSTER_HOME": str(PROJECT / "dagster_home"),
+    "DLT_PROJECT_DIR": str(PROJECT),
+    "DLT_LOCAL_DIR": str(PROJECT),  # what a relative path of a DuckDB file is relative to
+    "DLT_DATA_DIR": str(PROJECT / "data" / "dlt"),
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+    "RUNTIME__REQUEST_MAX_ATTEMPTS": "6",
+    "LOAD__TRUNCATE_STAGING_DATASET": "true",  # or a second copy of every row stays behind
+    "LOAD__DELETE_COMPLETED_JOBS": "true",  # or files with learners' data do
+}
+
+
+def load() -> None:
+    """Complete the process's environment from `.env` and the defaults; what is already set stays."""
+    load_dotenv(PROJECT / ".env")
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] == "duckdb":
+        os.environ.setdefault("DESTINATION__WAREHOUSE__CREDENTIALS", str(PROJECT / "data" / "warehouse.duckdb"))

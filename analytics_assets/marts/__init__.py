@@ -1,0 +1,77 @@
+"""The marts: a SQL file each, and the assets that fill a table with what it gives. Knows nothing of the API.
+
+Which tables a mart is made from, its SQL says; what its columns mean, `schema.MARTS`.
+"""
+
+import time
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import dagster as dg
+import sqlglot
+import sqlglot.expressions as exp
+
+from analytics_assets import warehouse
+from analytics_assets.catalog import MARTS_GROUP, asset_spec
+from analytics_assets.schema import MARTS, Table
+
+
+def query(table: Table) -> str:
+    """The SQL of the mart."""
+    return (files(__name__) / f"{table.name}.sql").read_text(encoding="utf-8")
+
+
+def parents(table: Table) -> list[str]:
+    """The tables of the warehouse that the mart's SQL reads, sorted."""
+    tables = sqlglot.parse_one(query(table), dialect="duckdb").find_all(exp.Table)
+    return sorted({found.name for found in tables if found.db == warehouse.DATASET})
+
+
+def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
+    """The parents of `table` whose last sync failed, each with how old the rows are that it still holds."""
+    ages = {}
+    for parent in parents(table):
+        key = dg.AssetKey(parent)
+        loaded = instance.get_latest_materialization_event(key)
+        tried = instance.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=key), limit=1
+        )
+        run = instance.get_run_by_id(tried[0].event_log_entry.run_id) if tried else None
+        if loaded and run and run.is_failure_or_canceled and run.run_id != loaded.run_id:
+            age = datetime.now(UTC) - datetime.fromtimestamp(loaded.timestamp, UTC)
+            ages[parent] = f"{age.total_seconds() / 3600:.1f} hours old"
+    return ages
+
+
+def _asset(table: Table) -> dg.AssetsDefinition:
+    spec = asset_spec(table, MARTS_GROUP, "sql", parents(table))
+
+    @dg.multi_asset(
+        name=table.name,
+        specs=[spec.replace_attributes(automation_condition=dg.AutomationCondition.eager())],
+    )
+    def fill(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        started = time.monotonic()
+        with warehouse.connection() as client:
+            missing = [name for name in parents(table) if not warehouse.exists(client, name)]
+            if missing:
+                raise dg.Failure(
+                    f"{table.name} needs {', '.join(missing)}, never loaded so far; materialize it first", allow_retries=False
+                )
+            warehouse.refill(client, table, query(table))
+            [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
+            name = warehouse.full_name(client, table)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": rows,
+                **{f"{parent}_behind": age for parent, age in behind(context.instance, table).items()},
+                "seconds": round(time.monotonic() - started, 2),
+                "dagster/table_name": name,
+            }
+        )
+
+    return fill
+
+
+assets = [_asset(table) for table in MARTS.values()]

@@ -1,0 +1,245 @@
+"""The tables, declared once: name, grain, columns, their meaning, and which of them are personal data.
+
+Here belongs what a table *is*, and what follows from that for dlt, Arrow, SQL and the documentation. How rows get
+into a table does not. A new field of the API is one line in `RESOURCES`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import pyarrow as pa
+import sqlglot.expressions as sql
+from dlt.common.data_types import TDataType
+from dlt.common.schema.typing import TTableSchemaColumns
+
+
+class Type(NamedTuple):
+    """How one kind of value is called by people, by dlt and by Arrow."""
+
+    label: str
+    dlt: TDataType
+    arrow: pa.DataType
+
+
+TEXT = Type("text", "text", pa.string())
+JSON = Type("text (JSON)", "text", pa.string())  # a JSON type differs between warehouses, and refuses some rows
+TIME = Type("timestamp (UTC)", "timestamp", pa.timestamp("us", "UTC"))
+BOOLEAN = Type("boolean", "bool", pa.bool_())
+NUMBER = Type("double", "double", pa.float64())
+COUNT = Type("bigint", "bigint", pa.int64())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `lifted_from` names the object field that carries the value, bare or nested in itself, as its id."""
+
+    name: str
+    type: Type
+    description: str
+    personal: bool = False
+    nullable: bool = True
+    lifted_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table; the first column is its key. The description's first sentence is its grain."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+
+    @property
+    def key(self) -> str:
+        return self.columns[0].name
+
+    def names(self, type: Type) -> list[str]:
+        """The names of the columns of this type, in order."""
+        return [column.name for column in self.columns if column.type is type]
+
+
+LAST_SEEN_AT = "_last_seen_at"
+PAGE = "_page"
+EXTRA_FIELDS = "extra_fields"
+
+
+def _resource(name: str, description: str, *columns: Column) -> Table:
+    """A table of the API: its own columns between the key and those that every sync adds."""
+    return Table(
+        name,
+        description,
+        (
+            Column("id", TEXT, "Identifier given by the API.", nullable=False),
+            *columns,
+            Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
+            Column(LAST_SEEN_AT, TIME, "Start of the sync that last saw the row.", nullable=False),
+            Column(PAGE, COUNT, "Page of that sync's answers the row stood on, from 1.", nullable=False),
+        ),
+    )
+
+
+_LEARNER = (
+    Column("user_id", TEXT, "Learner, `users.id`."),
+    Column("user_name", TEXT, "Name of that learner.", personal=True),
+    Column("user_email", TEXT, "Address of that learner.", personal=True),
+)
+_CERTIFICATION = (
+    Column("name", TEXT, "Title of the certification."),
+    Column("description", TEXT, "What the certification stands for."),
+)
+
+RESOURCES: Mapping[str, Table] = {
+    table.name: table
+    for table in (
+        _resource(
+            "users",
+            "One row a learner account of the learning platform.",
+            Column("email", TEXT, "Address the learner signs in with.", personal=True),
+            Column("segments", JSON, "Audience segments the learner belongs to, as a list."),
+            Column("display_name", TEXT, "Name shown to others.", personal=True),
+            Column("first_name", TEXT, "Given name.", personal=True),
+            Column("last_name", TEXT, "Family name.", personal=True),
+            Column("created_at", TIME, "When the account was created."),
+            Column(
+                "custom_registration_field_values",
+                JSON,
+                "Answers to the customer's own sign-up questions, as a list of `{name, value}`.",
+                personal=True,
+            ),
+        ),
+        _resource(
+            "trainings",
+            "One row a training that learners can be registered for.",
+            Column("type", TEXT, "Kind of training, such as a course or a live event."),
+            Column("name", TEXT, "Title of the training."),
+            Column("created_at", TIME, "When the training was created."),
+        ),
+        _resource(
+            "registrations",
+            "One row a registration of a learner for a piece of content.",
+            Column("completed_at", TIME, "When the learner completed the content."),
+            Column("is_completed", BOOLEAN, "Whether the API counts the content as completed."),
+            Column("completion_percentage", NUMBER, "Progress through the content, 0 to 100."),
+            Column("score", NUMBER, "Score the learner reached."),
+            Column("due_at", TIME, "When the content has to be completed."),
+            Column("due_date", TIME, "When the content has to be completed, where the API has no `due_at`."),
+            Column("pass_status", TEXT, "Result of the assessment, such as passed or failed."),
+            Column("created_at", TIME, "When the learner was registered."),
+            Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
+            Column("user_id", TEXT, "Learner, `users.id`.", lifted_from="user"),
+            Column("content", JSON, "The content as the API embeds it, an object."),
+            Column("content_id", TEXT, "Content, `trainings.id` if it is a training.", lifted_from="content"),
+        ),
+        _resource(
+            "certifications",
+            "One row a certification that learners can be awarded.",
+            *_CERTIFICATION,
+            Column("created_at", TIME, "When the certification was created."),
+            Column("awarded_by_name", TEXT, "Person who signs the certificate.", personal=True),
+            Column("awarded_by_title", TEXT, "Position of the person who signs the certificate."),
+        ),
+        _resource(
+            "awarded_certifications",
+            "One row a certification awarded to a learner.",
+            *_CERTIFICATION,
+            *_LEARNER,
+            Column("awarded_at", TIME, "When the certification was awarded."),
+        ),
+        _resource(
+            "paths_users",
+            "One row a learner's enrolment in a learning path.",
+            *_LEARNER,
+            Column("path_id", TEXT, "Learning path the learner is enrolled in."),
+            Column("path_name", TEXT, "Title of the learning path."),
+            Column("path_description", TEXT, "What the learning path is about."),
+            Column("progress_percentage", NUMBER, "Progress through the path, 0 to 100."),
+            Column("completed_at", TIME, "When the learner completed the path."),
+        ),
+    )
+}
+
+
+def _like(table: str, column: str, name: str = "") -> Column:
+    """A column of a mart that means what `column` of `table` means, under this name."""
+    original = next(c for c in RESOURCES[table].columns if c.name == column)
+    return replace(original, name=name or column, lifted_from=None)
+
+
+MARTS: Mapping[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "registrations_enriched",
+            "One row a registration, with its learner and its training. None is left out: where the learner or the "
+            "training is not known, their columns are null and `has_user` or `has_training` is false.",
+            (
+                Column("registration_id", TEXT, "The registration, `registrations.id`.", nullable=False),
+                _like("registrations", "user_id"),
+                _like("users", "display_name", "user_display_name"),
+                _like("users", "email", "user_email"),
+                Column("email_domain", TEXT, "Part of the learner's address behind the @, in lower case."),
+                _like("users", "segments", "user_segments"),
+                _like("registrations", "content_id", "training_id"),
+                _like("trainings", "name", "training_name"),
+                _like("trainings", "type", "training_type"),
+                _like("registrations", "created_at"),
+                Column("due_at", TIME, "When the content has to be completed: `due_at`, else `due_date`."),
+                _like("registrations", "completed_at"),
+                _like("registrations", "completion_percentage"),
+                _like("registrations", "score"),
+                _like("registrations", "is_completed"),
+                _like("registrations", "pass_status"),
+                Column(
+                    "status",
+                    TEXT,
+                    "`completed`, else `overdue` if the due time had passed when this table was made, else "
+                    "`in_progress` if there is progress, else `not_started`.",
+                    nullable=False,
+                ),
+                Column("days_to_complete", COUNT, "Days from registration to completion, by UTC date."),
+                Column(
+                    "days_overdue",
+                    COUNT,
+                    "Days, by UTC date, an overdue registration was past its due time when this table was made.",
+                ),
+                Column("has_user", BOOLEAN, "Whether the learner is in `users`.", nullable=False),
+                Column("has_training", BOOLEAN, "Whether the content is in `trainings`.", nullable=False),
+            ),
+        ),
+    )
+}
+
+
+def dlt_columns(table: Table) -> TTableSchemaColumns:
+    """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once a batch."""
+    return {
+        column.name: {"name": column.name, "data_type": column.type.dlt, "nullable": column.nullable}
+        for column in table.columns
+    }
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of `table`, columns in declared order."""
+    return pa.schema([pa.field(column.name, column.type.arrow, column.nullable) for column in table.columns])
+
+
+def comments(table: Table, dialect: str | None) -> Iterator[str]:
+    """The `COMMENT ON` statements for `table` and its columns, in the SQL of `dialect`."""
+    name = sql.to_table(table.name)
+    yield sql.Comment(this=name, kind="TABLE", expression=sql.Literal.string(table.description)).sql(dialect)
+    for column in table.columns:
+        target = sql.column(column.name, table=table.name, quoted=True)
+        comment = sql.Comment(this=target, kind="COLUMN", expression=sql.Literal.string(column.description))
+        yield comment.sql(dialect)
+
+
+def as_markdown(tables: Mapping[str, Table]) -> str:
+    """The tables as a document: a heading, the grain and a row a column for each."""
+    lines: list[str] = []
+    for table in tables.values():
+        lines += [f"### {table.name}", "", table.description, "", "| column | type | meaning |", "| --- | --- | --- |"]
+        for c in table.columns:
+            lines.append(f"| `{c.name}` | {c.type.label} | {c.description}{' *Personal data.*' * c.personal} |")
+        lines.append("")
+    return "\n".join(lines)
