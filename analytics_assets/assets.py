@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import dagster as dg
@@ -14,7 +13,7 @@ from dagster_dlt import DagsterDltResource, DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
 from dlt import Pipeline
 
-from analytics_assets import warehouse
+from analytics_assets import history, warehouse
 from analytics_assets.batches import Sync
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
@@ -45,11 +44,12 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         sync, started = Sync(), time.monotonic()
         pipeline = warehouse.pipeline(table.name)
         with _explained(context, table), warehouse.writing():
-            run = dlt.run(context, source(table, sync), pipeline, loader_file_format="parquet")
-            for result in run:
-                metadata = _measured(table, sync)
-                metadata["seconds"] = round(time.monotonic() - started, 2)
-                metadata["load_id"] = (result.metadata or {}).get("load_id") or pipeline.last_trace.last_load_info.loads_ids[0]
+            for result in dlt.run(context, source(table, sync), pipeline, loader_file_format="parquet"):
+                assert isinstance(result, dg.MaterializeResult)
+                metadata = _measured(table, sync) | {
+                    "seconds": round(time.monotonic() - started, 2),
+                    "load_id": warehouse.load_id(pipeline),
+                }
                 yield result._replace(metadata=metadata)
 
     return load
@@ -83,8 +83,8 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[None
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
             logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, cause, seconds)
             raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from error
-        held = _held(context.instance, table)
-        raise dg.Failure(f"{table.name} was not loaded: {cause}. {held}", {"cause": str(cause)}, allow_retries=False) from error
+        what = f"{table.name} was not loaded: {cause}. {_held(context.instance, table)}"
+        raise dg.Failure(what, {"cause": str(cause)}, allow_retries=False) from error
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -96,12 +96,10 @@ def _cause(error: BaseException) -> BaseException:
 
 def _held(instance: dg.DagsterInstance, table: Table) -> str:
     """What the table holds, as its last materialization has said."""
-    event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
-    if event is None or event.asset_materialization is None:
+    loaded = history.last_materialization(instance, table.name)
+    if loaded is None:
         return "It has never been loaded."
-    rows = event.asset_materialization.metadata["dagster/row_count"].value
-    loaded = datetime.fromtimestamp(event.timestamp, UTC)
-    return f"The table still holds {rows} rows of {loaded:%Y-%m-%d %H:%M} UTC."
+    return f"The table still holds {loaded.metadata['dagster/row_count']} rows of {loaded.time:%Y-%m-%d %H:%M} UTC."
 
 
 assets = [_asset(table) for table in RESOURCES.values()]

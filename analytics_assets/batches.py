@@ -7,6 +7,7 @@ is odd but readable. Both ways give the same.
 import logging
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ from analytics_assets.schema import (
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 10_000
+REPORT_SECONDS = 2.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
 LEAST_MILLISECONDS = 100_000_000_000
@@ -66,6 +68,7 @@ class Batches:
         self._rows: list[Row] = []
         self._pages: list[int] = []
         self._handed_out = False
+        self._reported = time.monotonic()
 
     def add(self, rows: Sequence[Row], page: int, last: bool) -> pa.Table | None:
         """Take one page; return a batch if it is full, or the last and there is something, or nothing ever was.
@@ -76,11 +79,15 @@ class Batches:
         self._pages += [page] * len(rows)
         self._sync.rows += len(rows)
         self._sync.pages += 1
+        if last or time.monotonic() - self._reported > REPORT_SECONDS:
+            self._reported = time.monotonic()
+            logger.info(
+                "%s: %s rows on %s pages read", self._table.name, f"{self._sync.rows:,}", f"{self._sync.pages:,}"
+            )
         if not (len(self._rows) >= BATCH_ROWS or (last and (self._rows or not self._handed_out))):
             return None
         batch = typed(self._table, self._rows, self._pages, self._sync.started_at)
         self._rows, self._pages, self._handed_out = [], [], True
-        logger.info("%s: %s rows on %s pages read", self._table.name, f"{self._sync.rows:,}", f"{self._sync.pages:,}")
         return batch
 
 

@@ -13,7 +13,7 @@ from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.specs import RuntimeConfiguration
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,8 @@ class JsonAdapter(HTTPAdapter):
         self.calls = 0
         self._timeout = (CONNECT_SECONDS, settings.request_timeout)
         self._longest_wait = settings.request_max_retry_delay
-        self._backoff = wait_exponential_jitter(
-            settings.request_backoff_factor, self._longest_wait, jitter=settings.request_backoff_factor
-        )
+        factor = settings.request_backoff_factor
+        self._backoff = wait_exponential(multiplier=factor, max=self._longest_wait) + wait_random(0, factor)
         self._retrying = Retrying(
             stop=stop_after_attempt(attempts or settings.request_max_attempts),
             retry=retry_if_exception(is_transient),
@@ -135,7 +134,9 @@ class JsonAdapter(HTTPAdapter):
             try:
                 decoded.body = json.loads(content)  # reads what is not strictly JSON, such as NaN
             except ValueError:
-                raise requests.exceptions.InvalidJSONError(f"{where}: the body is not JSON", response=response) from None
+                raise requests.exceptions.InvalidJSONError(
+                    f"{where}: the body is not JSON", response=response
+                ) from None
         return decoded
 
     def _check_patience(self, response: requests.Response, where: str) -> None:
@@ -151,7 +152,9 @@ class JsonAdapter(HTTPAdapter):
 
     def _log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        reason = error if isinstance(error, requests.HTTPError) else f"{type(error).__name__} at {shown(state.args[0].url)}"
+        reason = (
+            error if isinstance(error, requests.HTTPError) else f"{type(error).__name__} at {shown(state.args[0].url)}"
+        )
         logger.warning("%s; trying again in %.1f s", reason, state.upcoming_sleep)
 
 

@@ -54,9 +54,9 @@ class Table:
     def key(self) -> str:
         return self.columns[0].name
 
-    def names(self, type: Type) -> list[str]:
+    def names(self, of_type: Type) -> list[str]:
         """The names of the columns of this type, in order."""
-        return [column.name for column in self.columns if column.type is type]
+        return [column.name for column in self.columns if column.type is of_type]
 
 
 LAST_SEEN_AT = "_last_seen_at"
@@ -243,3 +243,8 @@ def as_markdown(tables: Mapping[str, Table]) -> str:
             lines.append(f"| `{c.name}` | {c.type.label} | {c.description}{' *Personal data.*' * c.personal} |")
         lines.append("")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print("# The tables\n\nWritten by `make docs` from `analytics_assets/schema.py`.\n")  # noqa: T201
+    print(as_markdown({**RESOURCES, **MARTS}), end="")  # noqa: T201

@@ -6,7 +6,7 @@ DuckDB file takes one process at a time.
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ def pipeline(name: str) -> dlt.Pipeline:
     return dlt.pipeline(f"{DATASET}_{name}", destination=dlt.destination("warehouse"), dataset_name=DATASET)
 
 
+def load_id(pipeline: dlt.Pipeline) -> str:
+    """The id under which dlt keeps the last load of `pipeline` in its table `_dlt_loads`."""
+    trace = pipeline.last_trace
+    return str(trace.last_load_info.loads_ids[0]) if trace and trace.last_load_info else ""
+
+
 def database_file() -> Path | None:
     """The DuckDB file, its folder made; None where the warehouse is a server."""
     credentials = pipeline("marts").destination_client().config.credentials
@@ -42,14 +48,19 @@ def database_file() -> Path | None:
 def writing() -> Iterator[None]:
     """Admits one process at a time to a DuckDB file; a killed one frees it at once. May be entered again inside."""
     file = database_file()
-    lock = FileLock(f"{file}.lock", is_singleton=True) if file else nullcontext()
+    if file is None:
+        yield
+        return
+    lock = FileLock(f"{file}.lock", is_singleton=True)
     try:
-        waiting = lock.acquire(timeout=0) if isinstance(lock, FileLock) else lock
+        lock.acquire(timeout=0)
     except Timeout:
         logger.info("another process writes to %s; waiting for it", file)
-        waiting = lock
-    with waiting:
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

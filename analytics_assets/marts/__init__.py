@@ -12,7 +12,7 @@ import dagster as dg
 import sqlglot
 import sqlglot.expressions as exp
 
-from analytics_assets import warehouse
+from analytics_assets import history, warehouse
 from analytics_assets.catalog import MARTS_GROUP, asset_spec
 from analytics_assets.schema import MARTS, Table
 
@@ -32,14 +32,9 @@ def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
     """The parents of `table` whose last sync failed, each with how old the rows are that it still holds."""
     ages = {}
     for parent in parents(table):
-        key = dg.AssetKey(parent)
-        loaded = instance.get_latest_materialization_event(key)
-        tried = instance.get_event_records(
-            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=key), limit=1
-        )
-        run = instance.get_run_by_id(tried[0].event_log_entry.run_id) if tried else None
+        loaded, run = history.last_materialization(instance, parent), history.last_run(instance, parent)
         if loaded and run and run.is_failure_or_canceled and run.run_id != loaded.run_id:
-            age = datetime.now(UTC) - datetime.fromtimestamp(loaded.timestamp, UTC)
+            age = datetime.now(UTC) - loaded.time
             ages[parent] = f"{age.total_seconds() / 3600:.1f} hours old"
     return ages
 
@@ -57,7 +52,8 @@ def _asset(table: Table) -> dg.AssetsDefinition:
             missing = [name for name in parents(table) if not warehouse.exists(client, name)]
             if missing:
                 raise dg.Failure(
-                    f"{table.name} needs {', '.join(missing)}, never loaded so far; materialize it first", allow_retries=False
+                    f"{table.name} needs {', '.join(missing)}, never loaded so far; materialize it first",
+                    allow_retries=False,
                 )
             warehouse.refill(client, table, query(table))
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]

@@ -1,0 +1,53 @@
+# One command each; `make help` lists them.
+VENV ?= .venv
+PORT ?= 3000
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/run  ## sync the API once (the sample API where no API_KEY is set) and print what was made
+	@$(BIN)/python -m analytics_assets run
+
+ui: $(VENV)/run  ## serve the Dagster UI on the same data, at http://127.0.0.1:3000 (PORT=... for another)
+	@$(BIN)/python -m analytics_assets ui --port $(PORT)
+
+test: $(VENV)/dev  ## run the tests
+	$(BIN)/python -m pytest -m "not ui"
+
+test-ui: $(VENV)/dev  ## run the tests that look at the UI in a browser (Chromium)
+	$(BIN)/python -m pytest -m ui
+
+check: $(VENV)/dev  ## lint, type check, import contracts, definitions
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dg check defs
+
+docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
+	$(BIN)/python -m analytics_assets.schema > TABLES.md
+
+constraints: $(VENV)/dev  ## pin the newest versions that fit together
+	rm -rf $(VENV)-pins && $(PYTHON) -m venv $(VENV)-pins
+	$(VENV)-pins/bin/python -m pip install --quiet -e '.[sample,dev]'
+	$(VENV)-pins/bin/python -m pip freeze --exclude-editable > constraints.txt
+	rm -rf $(VENV)-pins
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON): a minute or two, once" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: pyproject.toml constraints.txt | $(BIN)/python
+	@$(INSTALL) '.[sample]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
+	@$(INSTALL) '.[sample,dev]'
+	@touch $@ $(VENV)/run
+
+.PHONY: help run ui test test-ui check docs constraints

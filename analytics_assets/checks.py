@@ -1,0 +1,124 @@
+"""Asset checks: what must hold of each table, asked in SQL, each answer with its evidence: counts and ids, no values."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import dagster as dg
+
+from analytics_assets import marts, warehouse
+from analytics_assets.schema import MARTS, RESOURCES, TIME, Table
+
+EXAMPLES = 3
+FAR_FUTURE = "2100-01-01 00:00:00+00:00"
+
+
+class Claim(NamedTuple):
+    """A claim about one table. `offenders` is SQL that gives the keys of the rows that break it, in a column `id`."""
+
+    name: str
+    table: Table
+    description: str
+    offenders: str
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+
+def _claims_of(table: Table) -> Iterator[Claim]:
+    """What the declaration of any table promises."""
+    name, key = table.name, table.key
+    yield Claim(
+        f"{key}_is_unique",
+        table,
+        f"No two rows have the same `{key}`.",
+        f"SELECT {key} AS id FROM {name} WHERE {key} IS NOT NULL GROUP BY {key} HAVING count(*) > 1",
+    )
+    yield Claim(
+        f"{key}_is_not_null",
+        table,
+        f"Every row has its `{key}`.",
+        f"SELECT {key} AS id FROM {name} WHERE {key} IS NULL",
+    )
+    late = " OR ".join(f"{column} >= timestamp '{FAR_FUTURE}'" for column in table.names(TIME))
+    yield Claim(
+        "times_are_not_in_the_far_future",
+        table,
+        f"No time is later than {FAR_FUTURE[:10]}: such a time was read in the wrong unit.",
+        f"SELECT {key} AS id FROM {name} WHERE {late}",
+        dg.AssetCheckSeverity.WARN,
+    )
+
+
+ENRICHED = MARTS["registrations_enriched"]
+CLAIMS: list[Claim] = [
+    *(claim for table in (*RESOURCES.values(), *MARTS.values()) for claim in _claims_of(table)),
+    Claim(
+        "has_every_registration_once",
+        ENRICHED,
+        "There are exactly as many rows as in `registrations`, and the same ones.",
+        "SELECT coalesce(r.id, e.registration_id) AS id FROM registrations AS r "
+        "FULL JOIN registrations_enriched AS e ON e.registration_id = r.id "
+        "WHERE r.id IS NULL OR e.registration_id IS NULL",
+    ),
+    Claim(
+        "users_are_matched",
+        ENRICHED,
+        "Every registration's learner is in `users`; one who has been removed is not.",
+        "SELECT registration_id AS id FROM registrations_enriched WHERE NOT has_user",
+        dg.AssetCheckSeverity.WARN,
+    ),
+    Claim(
+        "trainings_are_matched",
+        ENRICHED,
+        "Every registration's content is in `trainings`; a path or a resource is not.",
+        "SELECT registration_id AS id FROM registrations_enriched WHERE NOT has_training",
+        dg.AssetCheckSeverity.WARN,
+    ),
+]
+
+
+def _checks(table: Table) -> dg.AssetChecksDefinition:
+    """All claims about one table, asked over one connection after the table has been made."""
+    claims = [claim for claim in CLAIMS if claim.table is table]
+    specs = [dg.AssetCheckSpec(claim.name, asset=table.name, description=claim.description) for claim in claims]
+
+    @dg.multi_asset_check(name=f"{table.name}_checks", specs=specs, can_subset=True)
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        asked = {key.name for key in context.selected_asset_check_keys}
+        with warehouse.connection() as client:
+            [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
+            for claim in claims:
+                if claim.name not in asked:
+                    continue
+                [(count, *_)] = client.execute_sql(f"SELECT count(*) FROM ({claim.offenders}) AS o") or [(0,)]
+                examples = client.execute_sql(f"SELECT id FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}")
+                ids = ", ".join(str(key) for (key,) in examples or [])
+                evidence = f"{count} of {rows} rows" + (f", such as {ids}" if count else "")
+                yield dg.AssetCheckResult(
+                    passed=count == 0,
+                    asset_key=table.name,
+                    check_name=claim.name,
+                    severity=claim.severity,
+                    description=f"Broken by {evidence}.",
+                    metadata={"offending_rows": count, "rows": rows, "examples": ids or "none"},
+                )
+
+    return check
+
+
+@dg.asset_check(
+    asset=ENRICHED.name,
+    name="parents_are_up_to_date",
+    description="The last sync of each table this one is made from succeeded.",
+)
+def parents_are_up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Warns which parent is how old where its last sync has failed."""
+    ages = marts.behind(context.instance, ENRICHED)
+    old = "; ".join(f"{parent} is {age}" for parent, age in ages.items())
+    return dg.AssetCheckResult(
+        passed=not ages,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Behind: {old}." if ages else "All parents are up to date.",
+        metadata=dict(ages),
+    )
+
+
+checks = [*(_checks(table) for table in (*RESOURCES.values(), *MARTS.values())), parents_are_up_to_date]

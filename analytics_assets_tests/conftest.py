@@ -1,0 +1,68 @@
+"""What tests share: an API on loopback, a warehouse file and a Dagster instance of their own, and questions to both."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from analytics_assets.definitions import defs
+from analytics_assets_tests.contract_api import TOKEN, ContractApi, serving
+
+Materialize = Callable[..., dg.ExecuteInProcessResult]
+Query = Callable[[str], list[tuple[Any, ...]]]
+
+
+@pytest.fixture(autouse=True)
+def warehouse_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has its own warehouse and waits for nothing between two tries."""
+    file = tmp_path / "warehouse.duckdb"
+    monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "duckdb")
+    monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", str(file))
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    monkeypatch.setenv("RUNTIME__REQUEST_BACKOFF_FACTOR", "0.001")
+    monkeypatch.setenv("SYNC_RETRY_SECONDS", "0")
+    monkeypatch.setenv("API_RESOURCE_PATH", "/v1/{resource}")
+    monkeypatch.delenv("FAILURE_WEBHOOK_URL", raising=False)
+    return file
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractApi]:
+    """A server of the API's contract, and the environment that points to it."""
+    with serving() as api:
+        monkeypatch.setenv("API_BASE_URL", api.url)
+        monkeypatch.setenv("API_KEY", TOKEN)
+        yield api
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def materialize(instance: dg.DagsterInstance) -> Materialize:
+    """Materializes the named assets (all, if none is named) and runs their checks, in one run of the main job."""
+
+    def run(*names: str) -> dg.ExecuteInProcessResult:
+        selection = [dg.AssetKey(name) for name in names] or None
+        job = defs.resolve_job_def("analytics_job")
+        return job.execute_in_process(instance=instance, asset_selection=selection, raise_on_error=False)
+
+    return run
+
+
+@pytest.fixture
+def query(warehouse_file: Path) -> Query:
+    """Asks the warehouse file, through DuckDB alone."""
+
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(warehouse_file), read_only=True) as connection:
+            connection.execute("USE analytics")
+            return connection.execute(sql).fetchall()
+
+    return ask

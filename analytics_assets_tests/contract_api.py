@@ -1,0 +1,110 @@
+"""A second server of the API's contract, in a thread of the test's process; its rows and faults are the test's.
+
+The sample API has believable data; this one has exactly the rows a test is about.
+"""
+
+import json
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from analytics_assets.schema import RESOURCES
+
+TOKEN = "test-token"
+Answer = Callable[["Handler"], None]
+
+
+class ContractApi:
+    """What the server serves: `rows` by resource, and `answers` by resource, each used once before rows are served."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.rows: dict[str, list[Any]] = {name: [] for name in RESOURCES}
+        self.answers: dict[str, deque[Answer]] = {name: deque() for name in RESOURCES}
+        self.always: dict[str, Answer] = {}
+        self.calls: Counter[str] = Counter()
+        self.page: Callable[[str, int, int], Any] = self.contract_page
+
+    def contract_page(self, resource: str, page: int, size: int) -> Any:
+        """The body of one answer; `page` may be replaced by a test that wants another."""
+        rows = self.rows[resource]
+        more = page * size < len(rows)
+        return {
+            "page": page,
+            "per_page": size,
+            "has_more": more,
+            "data": {resource: rows[(page - 1) * size : page * size]},
+        }
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet, or every answer waits 40 ms for an acknowledgement
+    api: ContractApi
+
+    def log_message(self, *_: Any) -> None:
+        """Not to the terminal."""
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        resource = url.path.rpartition("/")[2]
+        self.api.calls[resource] += 1
+        query = {name: int(value) for name, [value] in parse_qs(url.query).items()}
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.send(401, b"who are you?")
+        elif self.api.answers[resource]:
+            self.api.answers[resource].popleft()(self)
+        elif resource in self.api.always:
+            self.api.always[resource](self)
+        else:
+            self.send(200, json.dumps(self.api.page(resource, query["page"], min(100, query["per_page"]))).encode())
+
+    def send(self, status: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def status(code: int, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
+    """Answers `code` with an error body."""
+    return lambda handler: handler.send(code, b'{"error": "no"}', headers)
+
+
+def body(content: bytes) -> Answer:
+    """Answers 200 with these bytes."""
+    return lambda handler: handler.send(200, content)
+
+
+def cut_short(handler: Handler) -> None:
+    """Promises more than it sends, and closes the connection."""
+    handler.send(200, b'{"page": 1, "data": {', {"Content-Length": "1000"})
+    handler.close_connection = True
+
+
+def reset(handler: Handler) -> None:
+    """Closes the connection without an answer."""
+    handler.close_connection = True
+
+
+@contextmanager
+def serving() -> Iterator[ContractApi]:
+    """The server, for as long as the test lasts."""
+    handler = type("BoundHandler", (Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    handler.api = ContractApi(f"http://127.0.0.1:{server.server_port}")  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield handler.api  # type: ignore[attr-defined]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,122 @@
+"""What one page costs and survives, seen from a server that misbehaves."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+import requests
+
+from analytics_assets import client
+from analytics_assets_tests.contract_api import TOKEN, Answer, ContractApi, body, cut_short, reset, status
+
+PAGE = {"page": 1, "per_page": 100}
+
+
+def get(api: ContractApi) -> requests.Response:
+    session, _ = client.session()
+    return session.get(f"{api.url}/v1/users", params=PAGE)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*map(status, sorted(client.TRANSIENT_STATUS)), cut_short, reset, body(b"<html>busy</html>"), body(b"")],
+    ids=[*map(str, sorted(client.TRANSIENT_STATUS)), "cut short", "reset", "html", "empty body"],
+)
+def test_a_page_is_tried_again(api: ContractApi, fault: Answer) -> None:
+    """What passes is tried again, five times if need be, and the page arrives whole."""
+    api.rows["users"] = [{"id": 1}]
+    api.answers["users"].extend([fault] * 5)
+    assert get(api).json()["data"]["users"] == [{"id": 1}]
+    assert api.calls["users"] == 6
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 501])
+def test_what_does_not_pass_is_asked_once(api: ContractApi, code: int) -> None:
+    """An answer that would be the same again costs one call; the error names the status and the URL."""
+    api.always["users"] = status(code)
+    with pytest.raises(requests.HTTPError, match=f"HTTP {code} from {api.url}/v1/users"):
+        get(api)
+    assert api.calls["users"] == 1
+
+
+def test_tries_end(api: ContractApi) -> None:
+    """A fault that stays is given up after six tries, and counts as transient for whoever wants to come back."""
+    api.always["users"] = status(503)
+    with pytest.raises(requests.HTTPError) as raised:
+        get(api)
+    assert api.calls["users"] == 6
+    assert client.is_transient(raised.value)
+
+
+def test_no_server(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection is transient."""
+    monkeypatch.setattr(api, "url", "http://127.0.0.1:1")
+    with pytest.raises(requests.ConnectionError) as raised:
+        get(api)
+    assert client.is_transient(raised.value)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_honoured(api: ContractApi, caplog: pytest.LogCaptureFixture, form: str) -> None:
+    """The wait before the next try is what the server asks for, be it seconds or a date."""
+    later = datetime.now(UTC) + timedelta(seconds=2)
+    header = "1" if form == "seconds" else format_datetime(later, usegmt=True)
+    api.answers["users"].append(status(429, {"Retry-After": header}))
+    with caplog.at_level("WARNING"):
+        get(api)
+    assert api.calls["users"] == 2
+    [seconds] = [float(message.split()[-2]) for message in caplog.messages]
+    assert 0.5 <= seconds <= 3
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_retry_after_of_a_day_fails_at_once(api: ContractApi, form: str) -> None:
+    """A server that asks for more patience than five minutes gets none, and the error says so."""
+    tomorrow = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
+    api.always["users"] = status(429, {"Retry-After": "86400" if form == "seconds" else tomorrow})
+    with pytest.raises(client.PatienceExceeded, match="longer than 300 s") as raised:
+        get(api)
+    assert api.calls["users"] == 1
+    assert not client.is_transient(raised.value)
+
+
+def test_a_retry_after_that_cannot_be_read_is_ignored(api: ContractApi) -> None:
+    """Nonsense in the header leaves the usual back-off."""
+    api.answers["users"].append(status(429, {"Retry-After": "soon"}))
+    assert get(api).ok
+
+
+def test_the_key_is_stripped(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line break at the end of the key, as secret files have it, is not part of it."""
+    monkeypatch.setenv("API_KEY", f" {TOKEN}\n")
+    assert get(api).ok
+
+
+def test_a_key_that_no_header_carries_is_refused_unseen(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key with a line break inside is refused before any call, without showing it."""
+    monkeypatch.setenv("API_KEY", "half\nother-half")
+    with pytest.raises(client.MissingKey) as raised:
+        get(api)
+    assert "half" not in str(raised.value)
+    assert not api.calls
+
+
+@pytest.mark.parametrize("url", ["http://api.example.com/v1/users", "http://127.0.0.1:80@evil.example/v1/users"])
+def test_the_key_does_not_travel_in_the_clear(api: ContractApi, url: str) -> None:
+    """Plain http is for this machine only."""
+    session, adapter = client.session()
+    with pytest.raises(client.InsecureUrl):
+        session.get(url)
+    assert adapter.calls == 0
+
+
+def test_urls_are_shown_without_credentials() -> None:
+    """A user name and password in a URL are not repeated in messages."""
+    assert client.shown("https://user:secret@api.example.com/v1?page=1") == "https://api.example.com/v1?page=1"
+
+
+def test_a_redirect_to_another_host_loses_the_key(api: ContractApi) -> None:
+    """The token is for the configured host alone."""
+    api.answers["users"].append(status(302, {"Location": api.url.replace("127.0.0.1", "localhost") + "/v1/users?page=1&per_page=1"}))
+    with pytest.raises(requests.HTTPError, match="HTTP 401 from http://localhost"):
+        get(api)
