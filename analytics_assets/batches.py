@@ -151,6 +151,7 @@ def _extra_fields(table: Table, rows: Sequence[Row]) -> pa.Array:
 
 
 def _without_nul(text: str) -> str:
+    text.encode()  # a lone surrogate is no text
     return text.replace("\0", "\ufffd")  # Postgres refuses NUL, so no warehouse gets it
 
 
@@ -197,6 +198,13 @@ def _texts(values: list[Any]) -> pa.Array:
     return pc.replace_substring(pa.array(values, TEXT.arrow), "\0", "\ufffd")
 
 
+def _numbers(values: list[Any]) -> pa.Array:
+    array = pa.array(values)
+    if array.type not in (pa.int64(), pa.float64(), pa.null()) or pc.all(pc.is_finite(array)).as_py() is False:
+        raise ValueError("not all are finite numbers")
+    return array
+
+
 def _times(values: list[Any]) -> pa.Array:
     """Times in several formats, each format by Arrow; raises where one is missing here and `_read_time` must help."""
     numbers = pa.array([value if type(value) in (int, float) else None for value in values], pa.float64())
@@ -212,5 +220,5 @@ READERS: dict[Type, tuple[Callable[[list[Any]], pa.Array], Callable[[Any], Any]]
     JSON: (lambda values: pa.array([None if v is None else _read_json(v) for v in values], JSON.arrow), _read_json),
     TIME: (_times, _read_time),
     BOOLEAN: (lambda values: pa.array(values, BOOLEAN.arrow), _read_boolean),
-    NUMBER: (lambda values: pa.array(values, NUMBER.arrow), _read_number),
+    NUMBER: (_numbers, _read_number),
 }

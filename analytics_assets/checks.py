@@ -1,4 +1,4 @@
-"""Asset checks: what must hold of each table, asked in SQL, each answer with its evidence: counts and ids, no values."""
+"""Asset checks: what must hold of each table, asked in SQL; the answers carry counts and ids, no values."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

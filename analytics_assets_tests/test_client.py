@@ -117,6 +117,8 @@ def test_urls_are_shown_without_credentials() -> None:
 
 def test_a_redirect_to_another_host_loses_the_key(api: ContractApi) -> None:
     """The token is for the configured host alone."""
-    api.answers["users"].append(status(302, {"Location": api.url.replace("127.0.0.1", "localhost") + "/v1/users?page=1&per_page=1"}))
+    api.answers["users"].append(
+        status(302, {"Location": api.url.replace("127.0.0.1", "localhost") + "/v1/users?page=1&per_page=1"})
+    )
     with pytest.raises(requests.HTTPError, match="HTTP 401 from http://localhost"):
         get(api)

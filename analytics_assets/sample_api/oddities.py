@@ -1,0 +1,49 @@
+"""How the service writes a value: the oddities of valid data, each chosen by the row's own numbers.
+
+Here belong mixed id and time spellings and gaps in optional fields. What a row means belongs in `data`, what no
+client could read belongs in `faults`.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+Row = dict[str, Any]
+Draw = Callable[[], float]
+T = TypeVar("T")
+
+ZONES = tuple(timezone(timedelta(minutes=minutes)) for minutes in (120, -300, 330, 540))
+
+
+def pick(draw: Draw, among: Sequence[T]) -> T:
+    """One of the values, all equally likely."""
+    return among[int(len(among) * draw())]
+
+
+def spell_id(number: int, draw: Draw) -> int | str:
+    """An integer or a text, whichever the row happens to have."""
+    return number if draw() < 0.5 else str(number)
+
+
+def spell_time(seconds: float | None, draw: Draw) -> str | float | None:
+    """A moment (seconds since 1970) as epoch milliseconds, whole or fractional, as `... UTC`, or as ISO 8601."""
+    if seconds is None:
+        return None
+    spelling = int(5 * draw())
+    if spelling < 2:
+        return round(seconds * 1000, 4) if spelling else int(seconds * 1000)
+    if spelling == 2:
+        return datetime.fromtimestamp(int(seconds), pick(draw, ZONES)).isoformat()
+    text = datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19]
+    return f"{text}Z" if spelling == 3 else text.replace("T", " ") + " UTC"
+
+
+def with_gaps(row: Row, optional: Sequence[str], draw: Draw) -> Row:
+    """The row; every now and then one of its optional fields is null or left out."""
+    chance = draw()
+    if chance < 0.06 and len(row) > 1:
+        field = pick(draw, optional)
+        row[field] = None
+        if chance < 0.03:
+            del row[field]
+    return row
