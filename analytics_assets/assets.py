@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from analytics_assets.schema import LAST_SEEN_AT, RESOURCES, Table
 from analytics_assets.source import source
 
 logger = logging.getLogger(__name__)
+# dagster-dlt calls dlt by a name that dlt is about to drop; nothing here can change that.
+warnings.filterwarnings("ignore", message="drop_pending_packages is deprecated")
 
 
 @dataclass
@@ -46,7 +49,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         with _explained(context, table), warehouse.writing():
             for result in dlt.run(context, source(table, sync), pipeline, loader_file_format="parquet"):
                 assert isinstance(result, dg.MaterializeResult)
-                metadata = _measured(table, sync) | {
+                metadata = _measured(table, sync, pipeline) | {
                     "seconds": round(time.monotonic() - started, 2),
                     "load_id": warehouse.load_id(pipeline),
                 }
@@ -55,9 +58,9 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     return load
 
 
-def _measured(table: Table, sync: Sync) -> dict[str, Any]:
+def _measured(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
     """What the warehouse and the reading say about a sync that has just been loaded; comments the table as well."""
-    with warehouse.connection() as client:
+    with warehouse.connection(pipeline) as client:
         warehouse.comment(client, table)
         counts = f"SELECT count(*), sum(CASE WHEN {LAST_SEEN_AT} = %s THEN 1 ELSE 0 END) FROM {table.name}"
         [(total, seen)] = client.execute_sql(counts, sync.started_at) or [(0, 0)]

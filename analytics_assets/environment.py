@@ -19,6 +19,7 @@ DEFAULTS = {
     "NEW_ROWS_SECONDS": "300",
     "AUTOMATION": "stopped",  # what calls the API by itself; or running
     "ASSET_OWNER": "team:analytics",
+    "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open
     "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
     "SYNC_RETRY_SECONDS": "10",
     "DAGSTER_HOME": str(PROJECT / "dagster_home"),
@@ -27,6 +28,7 @@ DEFAULTS = {
     "DLT_DATA_DIR": str(PROJECT / "data" / "dlt"),
     "RUNTIME__DLTHUB_TELEMETRY": "false",
     "RUNTIME__REQUEST_MAX_ATTEMPTS": "6",
+    "RESTORE_FROM_DESTINATION": "false",  # nothing here is kept in dlt's state, and asking for it takes time
     "LOAD__TRUNCATE_STAGING_DATASET": "true",  # or a second copy of every row stays behind
     "LOAD__DELETE_COMPLETED_JOBS": "true",  # or files with learners' data do
 }

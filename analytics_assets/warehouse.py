@@ -5,15 +5,19 @@ DuckDB file takes one process at a time.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import dlt
+import duckdb
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.sql_client import SqlClientBase
 from filelock import FileLock, Timeout
+from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from analytics_assets.schema import Table, comments
 
@@ -36,6 +40,11 @@ def load_id(pipeline: dlt.Pipeline) -> str:
 
 def database_file() -> Path | None:
     """The DuckDB file, its folder made; None where the warehouse is a server."""
+    return _database_file(os.environ.get("DESTINATION__WAREHOUSE__CREDENTIALS"))
+
+
+@lru_cache  # dlt takes 20 ms to resolve its configuration, and this is asked some twenty times a run
+def _database_file(_: str | None) -> Path | None:
     credentials = pipeline("marts").destination_client().config.credentials
     if not isinstance(credentials, DuckDbCredentials):
         return None
@@ -46,7 +55,11 @@ def database_file() -> Path | None:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Admits one process at a time to a DuckDB file; a killed one frees it at once. May be entered again inside."""
+    """Admits one process at a time to a DuckDB file, waiting for it; may be entered again inside.
+
+    The lock beside the file is freed at once when its holder is killed. The file stays open inside, since opening it
+    takes longer than most of what is done with it, and so that nobody who opens it meanwhile can make a load fail.
+    """
     file = database_file()
     if file is None:
         yield
@@ -55,18 +68,33 @@ def writing() -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("another process writes to %s; waiting for it", file)
+        logger.info("another run writes to %s; waiting for it", file)
         lock.acquire()
     try:
-        yield
+        with _opened(file):
+            yield
     finally:
         lock.release()
 
 
+def _opened(file: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to the file, waiting as long as `WAREHOUSE_WAIT_SECONDS` for another program that has it open."""
+
+    def waits(state: RetryCallState) -> None:
+        logger.warning(
+            "waiting for the program that has the warehouse open: %s", state.outcome and state.outcome.exception()
+        )
+
+    patience = stop_after_delay(float(os.environ["WAREHOUSE_WAIT_SECONDS"]))
+    locked = retry_if_exception_message(match=r".*Could not set lock on file")
+    retrying = Retrying(retry=locked, stop=patience, wait=wait_fixed(5), before_sleep=waits, reraise=True)
+    return retrying(duckdb.connect, str(file))
+
+
 @contextmanager
-def connection() -> Iterator[SqlClient]:
-    """An SQL client that stands in the dataset: table names need no qualifying."""
-    with writing(), pipeline("marts").sql_client() as client:
+def connection(of: dlt.Pipeline | None = None) -> Iterator[SqlClient]:
+    """An SQL client that stands in the dataset: table names need no qualifying. `of` saves making a pipeline for it."""
+    with writing(), (of or pipeline("marts")).sql_client() as client:
         yield client
 
 

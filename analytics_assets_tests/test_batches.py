@@ -106,7 +106,7 @@ def test_an_unreadable_value_is_named_but_not_shown(name: str, value: Any) -> No
 )
 def test_the_learner_is_lifted_out_of_both_nestings(user: Any) -> None:
     """`user_id` is the id of the object, bare or nested; the object itself stays as JSON."""
-    row = {"id": 1, "user": user, "content": {"content": {"id": "c"}}}
+    row: dict[str, Any] = {"id": 1, "user": user, "content": {"content": {"id": "c"}}}
     [read] = typed(REGISTRATIONS, [row], [1], NOW).to_pylist()
     assert (read["user_id"], read["content_id"]) == ("7", "c")
     assert json.loads(read["user"]) == user
@@ -128,7 +128,7 @@ def test_fields_without_a_column_are_kept() -> None:
 
 def test_the_last_of_equal_ids_stays() -> None:
     """Within a batch the later row replaces the earlier one, whatever the type of its id."""
-    rows = [{"id": 1, "email": "early"}, {"id": 2}, {"id": "1", "email": "late"}]
+    rows: list[dict[str, Any]] = [{"id": 1, "email": "early"}, {"id": 2}, {"id": "1", "email": "late"}]
     batch = typed(USERS, rows, [1, 1, 2], NOW)
     assert batch["id"].to_pylist() == ["2", "1"]
     assert batch["email"].to_pylist() == [None, "late"]

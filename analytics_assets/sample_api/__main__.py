@@ -48,11 +48,13 @@ def main() -> None:
     faults = defaultdict(list)
     for resource, some in options.fault:
         faults[resource].extend(some)
-    academy = Academy(options.seed, options.now, {resource: getattr(options, resource) for resource in SIZES})
     try:
+        academy = Academy(options.seed, options.now, {resource: getattr(options, resource) for resource in SIZES})
         listener = socket.create_server(("127.0.0.1", options.port))
-    except OSError as error:
-        parser.error(f"port {options.port} cannot be had: {error.strerror}")
+    except ModuleNotFoundError as error:
+        parser.exit(1, f"{error}\n")
+    except (OSError, OverflowError) as error:
+        parser.error(f"port {options.port} cannot be had: {error}")
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     api = SampleApi(academy, f"{url}/v1", options.token, options.latency_ms / 1000, dict(options.growth), faults)
     if options.render_first:

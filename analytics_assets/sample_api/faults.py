@@ -70,17 +70,15 @@ def help_lines() -> list[str]:
 
 def _parse(text: str) -> Fault:
     match = PATTERN.fullmatch(text)
-    name = match["name"] if match else ""
-    wrong = (
-        not match
-        or name not in FAULTS
-        or (match["argument"] is not None) != (name in ARGUMENTS)
-        or (name == "status" and not 400 <= int(match["argument"]) <= 599)
-    )
-    if wrong or match is None:
+    if (
+        match is None
+        or match["name"] not in FAULTS
+        or (match["argument"] is not None) != (match["name"] in ARGUMENTS)
+        or (match["name"] == "status" and not 400 <= int(match["argument"]) <= 599)
+    ):
         raise ValueError("\n".join([f"{text!r} is no fault; write {GRAMMAR}, with one of", *help_lines()]))
     page, times = (int(match[key]) if match[key] else None for key in ("page", "times"))
-    return Fault(name, int(match["argument"] or 0), page, times)
+    return Fault(match["name"], int(match["argument"] or 0), page, times)
 
 
 def status(reply: Reply, code: int) -> None:

@@ -1,0 +1,210 @@
+"""Jobs, schedule and sensors, ticked against a real server and a real instance."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from analytics_assets import automation
+from analytics_assets.definitions import defs
+from analytics_assets.schema import RESOURCES
+from analytics_assets_tests.conftest import Materialize
+from analytics_assets_tests.contract_api import ContractApi, status
+
+Tick = Callable[[], dg.RunRequest | dg.SkipReason]
+
+
+@pytest.fixture
+def tick(instance: dg.DagsterInstance) -> Tick:
+    """One tick of the sensor for new rows."""
+
+    def evaluate() -> Any:
+        with dg.build_sensor_context(instance=instance, definitions=defs) as context:
+            return automation.new_rows_sensor(context)
+
+    return evaluate
+
+
+def selected(request: dg.RunRequest | dg.SkipReason) -> set[str]:
+    """The assets that a tick asks to be made; none where it asks for no run."""
+    if isinstance(request, dg.SkipReason):
+        return set()
+    return {key.to_user_string() for key in request.asset_selection or []}
+
+
+def run(instance: dg.DagsterInstance, request: dg.RunRequest | dg.SkipReason) -> dg.ExecuteInProcessResult:
+    """Runs what a tick has asked for, as the daemon would."""
+    assert isinstance(request, dg.RunRequest)
+    return defs.resolve_job_def("analytics_job").execute_in_process(
+        instance=instance,
+        asset_selection=list(request.asset_selection or []),
+        tags=dict(request.tags),
+        raise_on_error=False,
+    )
+
+
+def test_what_was_never_loaded_and_has_rows_is_asked_for(api: ContractApi, tick: Tick) -> None:
+    """On an empty warehouse each resource that has a row is asked for."""
+    api.rows["users"] = [{"id": 1}]
+    assert selected(tick()) == {"users"}
+
+
+def test_growth_is_asked_for_once(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
+) -> None:
+    """One call a resource finds what has grown; it is asked for once, and not again after the run."""
+    api.rows["users"] = [{"id": 1}, {"id": 2}]
+    api.rows["trainings"] = [{"id": 1}]
+    materialize(*RESOURCES)
+    api.calls.clear()
+    quiet = tick()
+    assert isinstance(quiet, dg.SkipReason)
+    assert quiet.skip_message == "No new rows"
+    assert api.calls == dict.fromkeys(RESOURCES, 1)
+
+    api.rows["users"].append({"id": 3})
+    request = tick()
+    assert selected(request) == {"users"}
+    assert isinstance(request, dg.RunRequest)
+    instance.create_run_for_job(defs.resolve_job_def("users_job"), tags=dict(request.tags))
+    assert selected(tick()) == set(), "the run that was asked for is still waiting"
+    assert run(instance, request).success
+    assert selected(tick()) == set()
+    api.rows["users"].append({"id": 4})
+    assert selected(tick()) == {"users"}
+
+
+def test_growth_is_asked_for_again_if_the_run_fails(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
+) -> None:
+    """A failed run leaves the growth to be asked for again."""
+    api.rows["users"] = [{"id": 1}]
+    materialize(*RESOURCES)
+    api.rows["users"].append({"id": 2})
+    request = tick()
+    api.always["users"] = status(404)
+    assert not run(instance, request).success
+    del api.always["users"]
+    again = tick()
+    assert selected(again) == {"users"}
+    assert run(instance, again).success
+    assert selected(tick()) == set()
+
+
+def test_a_row_that_never_arrives_is_not_asked_for_for_ever(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
+) -> None:
+    """Where the API counts an id twice, one sync finds that out; there is no second for the same reason."""
+    api.rows["users"] = [{"id": 1}, {"id": 1}]
+    materialize(*RESOURCES)
+    assert run(instance, tick()).success
+    assert selected(tick()) == set()
+    api.rows["users"] = [{"id": 1}, {"id": 2}, {"id": 3}]
+    materialize("users")
+    api.rows["users"].append({"id": 4})
+    assert selected(tick()) == {"users"}
+
+
+def test_a_broken_resource_does_not_silence_the_sensor(api: ContractApi, materialize: Materialize, tick: Tick) -> None:
+    """One endpoint that fails costs one call and is named; growth of the others is still found."""
+    materialize(*RESOURCES)
+    api.always["users"] = status(500)
+    api.calls.clear()
+    skipped = tick()
+    assert isinstance(skipped, dg.SkipReason)
+    assert "users: HTTP 500" in (skipped.skip_message or "")
+    assert api.calls["users"] == 1
+    api.rows["trainings"].append({"id": 1})
+    assert selected(tick()) == {"trainings"}
+
+
+def test_a_missing_key_fails_the_tick(api: ContractApi, tick: Tick, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key the tick is an error that names it, not a quiet skip."""
+    monkeypatch.delenv("API_KEY")
+    with pytest.raises(Exception, match="API_KEY is not set"):
+        tick()
+
+
+def test_jobs_and_schedule() -> None:
+    """A job for everything, one a resource, and a nightly schedule that somebody has to switch on."""
+    names = {job.name for job in defs.resolve_all_job_defs()}
+    assert {"analytics_job", *(f"{name}_job" for name in RESOURCES)} <= names
+    schedule = defs.resolve_schedule_def("nightly_schedule")
+    assert schedule.job_name == "analytics_job"
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+    stopped = {sensor.name for sensor in automation.sensors if sensor.default_status is dg.DefaultSensorStatus.STOPPED}
+    assert stopped == {"new_rows_sensor"}
+
+
+def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance) -> None:
+    """The join waits until all three parents exist, follows an update once, and waits while a parent is being made."""
+    parents = ("users", "trainings", "registrations")
+    cursor = None
+
+    def requested() -> int:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+        cursor = result.cursor
+        return result.total_requested
+
+    materialize("users")
+    assert requested() == 0
+    materialize("trainings")
+    assert requested() == 0
+    materialize("registrations")
+    assert requested() == 1
+    assert requested() == 0
+    materialize(*parents, "registrations_enriched")
+    assert requested() == 0, "the run has made the join itself"
+    materialize("users")
+    selection = {dg.AssetKey("trainings")}
+    running = instance.create_run_for_job(defs.resolve_job_def("trainings_job"), asset_selection=frozenset(selection))
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", running.job_name, message=""), running.run_id)
+    assert requested() == 0, "a parent is being made"
+    instance.report_run_canceled(instance.get_run_by_id(running.run_id))
+    assert requested() == 1
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A server that takes messages."""
+    messages: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Not to the terminal."""
+
+        def do_POST(self) -> None:
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(204)
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("FAILURE_WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/hook")
+    yield messages
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_failed_run_is_reported(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, webhook: list[str]
+) -> None:
+    """The message names the failed asset, its cause, and what the table holds."""
+    api.always["users"] = status(404)
+    result = materialize("users", "trainings")
+    run = instance.get_run_by_id(result.run_id)
+    assert run
+    event = next(event for event in result.all_events if event.is_failure and not event.is_step_event)
+    context = dg.build_run_status_sensor_context("failed_run_sensor", event, instance, run)
+    automation.failed_run_sensor(context.for_run_failure())
+    [message] = webhook
+    assert message.startswith(f"Run {run.run_id[:8]} of analytics_job failed.\nusers was not loaded: HTTP 404 from")
+    assert message.endswith("It has never been loaded.")
+    assert automation.failed_run_sensor.default_status is dg.DefaultSensorStatus.RUNNING

@@ -1,0 +1,100 @@
+"""Each check: what it passes, what it finds, and its evidence."""
+
+import dagster as dg
+import pytest
+
+from analytics_assets import warehouse
+from analytics_assets.checks import CLAIMS
+from analytics_assets.schema import MARTS, RESOURCES
+from analytics_assets_tests.conftest import Materialize
+from analytics_assets_tests.contract_api import ContractApi
+
+
+@pytest.fixture
+def loaded(api: ContractApi, materialize: Materialize) -> ContractApi:
+    """A warehouse with five registrations of one learner for one training."""
+    api.rows["users"] = [{"id": 1}]
+    api.rows["trainings"] = [{"id": 1}]
+    api.rows["registrations"] = [{"id": n, "user": {"id": 1}, "content": {"id": 1}} for n in range(1, 6)]
+    assert all(
+        check.passed
+        for check in materialize(
+            "users", "trainings", "registrations", "registrations_enriched"
+        ).get_asset_check_evaluations()
+    )
+    return api
+
+
+def failed(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    """The checks of a run that found something, by name."""
+    return {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+
+
+def check_only(instance: dg.DagsterInstance, name: str) -> dict[str, dg.AssetCheckEvaluation]:
+    """Runs the checks of one table without making it."""
+    from analytics_assets.definitions import defs
+
+    selection = dg.AssetSelection.checks_for_assets(dg.AssetKey(name))
+    job = dg.define_asset_job("only_checks", selection).resolve(asset_graph=defs.resolve_asset_graph())
+    return failed(job.execute_in_process(instance=instance))
+
+
+@pytest.mark.parametrize(
+    ("damage", "table", "check", "severity", "count", "examples"),
+    [
+        ("INSERT INTO users SELECT * FROM users", "users", "id_is_unique", "ERROR", 1, "1"),
+        (
+            "UPDATE trainings SET created_at = '2200-01-01'",
+            "trainings",
+            "times_are_not_in_the_far_future",
+            "WARN",
+            1,
+            "1",
+        ),
+        (
+            "DELETE FROM registrations WHERE id <> '1'",
+            "registrations_enriched",
+            "has_every_registration_once",
+            "ERROR",
+            4,
+            "2, 3, 4",
+        ),
+    ],
+)
+def test_a_check_finds_the_damage(
+    loaded: ContractApi,
+    instance: dg.DagsterInstance,
+    damage: str,
+    table: str,
+    check: str,
+    severity: str,
+    count: int,
+    examples: str,
+) -> None:
+    """Damage done to a table is found, counted and shown with up to three ids."""
+    with warehouse.connection() as client:
+        client.execute_sql(damage)
+    found = check_only(instance, table)
+    assert list(found) == [check]
+    assert found[check].severity.value == severity
+    assert found[check].metadata["offending_rows"].value == count
+    assert found[check].metadata["examples"].value == examples
+
+
+def test_unmatched_learners_and_contents_are_a_warning(loaded: ContractApi, materialize: Materialize) -> None:
+    """Registrations of removed users and of contents that are no training warn, and fail nothing."""
+    loaded.rows["registrations"] += [{"id": 6, "user": {"id": "gone"}, "content": {"id": "path"}}]
+    result = materialize("users", "trainings", "registrations", "registrations_enriched")
+    assert result.success
+    found = failed(result)
+    assert set(found) == {"users_are_matched", "trainings_are_matched"}
+    for check in found.values():
+        assert check.severity is dg.AssetCheckSeverity.WARN
+        assert check.description == "Broken by 1 of 6 rows, such as 6."
+
+
+def test_every_table_has_the_checks_of_its_declaration() -> None:
+    """The key of each table is checked, and its times."""
+    for table in (*RESOURCES.values(), *MARTS.values()):
+        names = [claim.name for claim in CLAIMS if claim.table is table]
+        assert names[:3] == [f"{table.key}_is_unique", f"{table.key}_is_not_null", "times_are_not_in_the_far_future"]

@@ -1,0 +1,153 @@
+"""`make run`, as a process of its own: what it prints, its exit status, and what a killed one leaves behind."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics_assets.environment import PROJECT
+from analytics_assets.schema import RESOURCES
+from analytics_assets_tests.conftest import Query
+from analytics_assets_tests.contract_api import ContractApi, status
+
+
+@pytest.fixture(autouse=True)
+def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Dagster home of the test's own, with the project's settings."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return home
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "analytics_assets", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run() -> tuple[int, str, str]:
+    """Exit status, output and progress of one `make run`."""
+    process = start("run")
+    output, progress = process.communicate(timeout=120)
+    return process.returncode, output, progress
+
+
+def test_a_run_prints_what_was_made(api: ContractApi, query: Query) -> None:
+    """A row an asset, where the data is, and a query that works; progress shows on the way."""
+    api.rows["registrations"] = [{"id": number} for number in range(250)]
+    code, output, progress = run()
+    assert code == 0, progress
+    assert re.search(r"^registrations +250 +3 +[\d.]+$", output, re.MULTILINE)
+    assert re.search(r"^registrations_enriched +250 +[\d.]+$", output, re.MULTILINE)
+    assert "registrations: 250 rows on 3 pages read" in progress
+    [command] = re.findall(r"^  (\S+python\S* -c .*)$", output, re.MULTILINE)
+    answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert "not_started" in answer.stdout
+    assert query("SELECT count(*) FROM registrations_enriched") == [(250,)]
+
+
+def test_a_broken_resource_is_named_last(api: ContractApi, query: Query) -> None:
+    """The exit status is not 0, and the last lines name the resource, the status and the URL, but not the token."""
+    api.rows["trainings"] = [{"id": 1}]
+    api.always["users"] = status(403)
+    code, output, progress = run()
+    assert code == 1
+    last = output.rstrip().splitlines()[-1]
+    assert last.strip().startswith(f"users was not loaded: HTTP 403 from {api.url}/v1/users?per_page=100&page=1; check")
+    assert os.environ["API_KEY"] not in output + progress
+    assert query("SELECT count(*) FROM trainings") == [(1,)]
+
+
+def test_without_a_key_the_sample_api_is_read(
+    monkeypatch: pytest.MonkeyPatch, query: Query, warehouse_file: Path, api: ContractApi
+) -> None:
+    """Two runs on the sample API give the same counts; real data then never mixes with it, in either direction."""
+    with monkeypatch.context() as without:
+        without.setenv("API_KEY", "")
+        without.delenv("API_BASE_URL")
+        counts = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM registrations_enriched)"
+        code, output, progress = run()
+        assert code == 0, progress
+        assert "Reading the sample API at http://127.0.0.1:" in output
+        first = query(counts)
+        assert first[0][0] > 100
+        assert first[0][1] > 1000
+        assert run()[0] == 0
+        assert query(counts) == first
+
+    api.rows["users"] = [{"id": 1}]
+    code, output, progress = run()
+    assert code == 0, progress
+    assert f"The sample data was moved to {warehouse_file.with_name('sample-warehouse.duckdb')}" in output
+    assert query("SELECT count(*) FROM users") == [(1,)]
+
+    monkeypatch.setenv("API_KEY", "")
+    monkeypatch.delenv("API_BASE_URL")
+    code, _, error = run()
+    assert code == 2
+    assert "holds data of a real API" in error
+    assert query("SELECT count(*) FROM users") == [(1,)]
+
+
+def test_an_address_without_a_key_is_refused(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has set the address but not the key does not get sample data."""
+    monkeypatch.delenv("API_KEY")
+    code, _, error = run()
+    assert code == 2
+    assert "API_BASE_URL is set, but API_KEY is not" in error
+
+
+def test_a_killed_run_loses_and_doubles_nothing(api: ContractApi, query: Query) -> None:
+    """After kill -9 in the middle of a read, the next run starts at once and gives exact counts."""
+    api.rows["registrations"] = [{"id": number} for number in range(1500)]
+    assert run()[0] == 0
+    api.rows["registrations"] += [{"id": number} for number in range(1500, 3000)]
+    process = start("run")
+
+    def killing_page(resource: str, page: int, size: int) -> Any:
+        if resource == "registrations" and page == 20:
+            process.kill()
+            process.wait()
+        return api.contract_page(resource, page, size)
+
+    api.page = killing_page
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert query("SELECT count(*) FROM registrations") == [(1500,)]
+    api.page = api.contract_page
+    code, _, progress = run()
+    assert code == 0, progress
+    assert query("SELECT count(*), count(DISTINCT id) FROM registrations") == [(3000, 3000)]
+    assert query("SELECT count(*) FROM registrations_enriched") == [(3000,)]
+
+
+def test_a_lost_pipelines_folder_and_a_lost_warehouse_are_made_anew(
+    api: ContractApi, query: Query, warehouse_file: Path, tmp_path: Path
+) -> None:
+    """Neither dlt's folder nor the warehouse needs the other to be there."""
+    api.rows["users"] = [{"id": 1}]
+    assert run()[0] == 0
+    shutil.rmtree(tmp_path / "dlt")
+    assert run()[0] == 0
+    assert query("SELECT count(*) FROM users") == [(1,)]
+    warehouse_file.unlink()
+    assert run()[0] == 0
+    assert query("SELECT count(*) FROM users") == [(1,)]
+
+
+def test_two_runs_at_once_queue(api: ContractApi, query: Query) -> None:
+    """A second run waits for the first where both write, and both end well."""
+    for name in RESOURCES:
+        api.rows[name] = [{"id": number} for number in range(500)]
+    processes = [start("run"), start("run")]
+    for process in processes:
+        _, progress = process.communicate(timeout=120)
+        assert process.returncode == 0, progress
+    assert query("SELECT count(*), count(DISTINCT id) FROM registrations") == [(500, 500)]

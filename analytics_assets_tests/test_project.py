@@ -1,0 +1,78 @@
+"""Files that must agree with each other, and what importing costs."""
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from analytics_assets.environment import DEFAULTS, PROJECT
+from analytics_assets.schema import MARTS, RESOURCES, as_markdown
+
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+
+
+def test_both_ways_of_loading_name_the_same_module() -> None:
+    """`workspace.yaml` and `[tool.dg]` load the same definitions under the same name."""
+    [location] = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]
+    dg = PYPROJECT["tool"]["dg"]["project"]
+    assert (
+        location["python_module"]["module_name"] == dg["code_location_target_module"] == "analytics_assets.definitions"
+    )
+    assert location["python_module"]["location_name"] == dg["code_location_name"] == "analytics_assets"
+
+
+def test_every_package_is_installed() -> None:
+    """`setup.cfg` names every package there is."""
+    config = configparser.ConfigParser()
+    config.read(PROJECT / "setup.cfg")
+    found = {
+        ".".join(init.parent.relative_to(PROJECT).parts) for init in PROJECT.glob("analytics_assets/**/__init__.py")
+    }
+    assert set(config["options"]["packages"].split()) == found
+
+
+def test_the_constraints_name_versions_only() -> None:
+    """A package and a version a line: no address, no path."""
+    for line in (PROJECT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line), line
+
+
+def test_the_documentation_of_the_tables_is_current() -> None:
+    """TABLES.md says what the declaration says; `make docs` writes it."""
+    assert as_markdown({**RESOURCES, **MARTS}) in (PROJECT / "TABLES.md").read_text()
+
+
+def test_the_readme_names_every_setting() -> None:
+    """Each setting of this project that has a default stands in the README with it."""
+    readme = (PROJECT / "README.md").read_text()
+    for name, value in DEFAULTS.items():
+        if not name.startswith(("DLT_", "LOAD__", "RESTORE_", "RUNTIME__DLT", "DAGSTER_HOME")):
+            assert f"| `{name}` | `{value}` |" in readme, name
+
+
+def test_importing_needs_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    """Definitions load without any configuration, and write no file."""
+    code = "import analytics_assets.definitions as d; print(len(d.defs.resolve_asset_graph().get_all_asset_keys()))"
+    bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DLT_DATA_DIR": str(tmp_path / "dlt")}
+    bare["DAGSTER_HOME"] = str(tmp_path)
+    answer = subprocess.run([sys.executable, "-c", code], env=bare, cwd=tmp_path, capture_output=True, text=True)
+    assert answer.stdout.strip() == "7", answer.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> None:
+    """What is set stays; what `.env` says comes next; what neither says has its default."""
+    code = (
+        "import os; from pathlib import Path; from analytics_assets import environment as e; "
+        "e.PROJECT = Path.cwd(); os.environ.pop('API_KEY', None); os.environ['NIGHTLY_CRON'] = 'set'; e.load(); "
+        "print(os.environ['API_KEY'], os.environ['NIGHTLY_CRON'], os.environ['NIGHTLY_TIMEZONE'])"
+    )
+    (tmp_path / ".env").write_text("API_KEY=from-dotenv\nNIGHTLY_CRON=from-dotenv\n")
+    bare = {"PATH": os.environ["PATH"]}
+    answer = subprocess.run([sys.executable, "-c", code], env=bare, cwd=tmp_path, capture_output=True, text=True)
+    assert answer.stdout.split() == ["from-dotenv", "set", "UTC"], answer.stderr
