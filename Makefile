@@ -4,7 +4,9 @@ PORT ?= 3000
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
 BIN = $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= sample,dev
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,12 +44,12 @@ $(BIN)/python:
 	@echo "Setting up $(VENV) with $(PYTHON): a minute or two, once" >&2
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@$(INSTALL) '.[sample]'
 	@touch $@
 
-$(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/python
-	@$(INSTALL) '.[sample,dev]'
+$(VENV)/dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	@$(INSTALL) '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/run
 
 .PHONY: help run ui test test-ui check docs constraints

@@ -165,7 +165,7 @@ def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize
     running = instance.create_run_for_job(defs.resolve_job_def("trainings_job"), asset_selection=frozenset(selection))
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", running.job_name, message=""), running.run_id)
     assert requested() == 0, "a parent is being made"
-    instance.report_run_canceled(instance.get_run_by_id(running.run_id))
+    instance.report_run_canceled(running)
     assert requested() == 1
 
 

@@ -1,0 +1,191 @@
+"""The Dagster UI as `make ui` serves it, seen in a browser (the system's Chromium) and asked by GraphQL."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from analytics_assets.environment import PROJECT
+from analytics_assets.schema import MARTS, RESOURCES
+
+pytestmark = pytest.mark.ui
+
+TABLES = {**RESOURCES, **MARTS}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SECONDS = 90
+Ask = Callable[[str], Any]
+
+
+def wait_for(what: Callable[[], Any], why: str) -> Any:
+    """What `what` gives once it is true; an error that says `why` if it never is."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"waited in vain: {why}")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`make ui` on an empty warehouse, with the sample API, ended by an interrupt."""
+    folder = tmp_path_factory.mktemp("ui")
+    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "API_KEY": "",
+        "DAGSTER_HOME": str(folder),
+        "DLT_DATA_DIR": str(folder / "dlt"),
+        "DESTINATION__WAREHOUSE__CREDENTIALS": str(folder / "warehouse.duckdb"),
+    }
+    command = [sys.executable, "-m", "analytics_assets", "ui", "--port", str(port)]
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        try:
+            return requests.get(f"{url}/server_info", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    try:
+        wait_for(answers, "the UI does not answer")
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def ask(url: str) -> Ask:
+    """The data of a GraphQL answer."""
+
+    def query(text: str) -> Any:
+        answer = requests.post(f"{url}/graphql", json={"query": text}, timeout=30).json()
+        assert not answer.get("errors"), answer
+        return answer["data"]
+
+    wait_for(lambda: query("{ assetNodes { id } }")["assetNodes"], "no asset is loaded")
+    return query
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.fail("Chromium is missing; on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page at laptop size; `SCREENSHOTS=<folder>` keeps what each test saw last."""
+    page = browser.new_page(base_url=url, viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(SECONDS * 1000)
+    expect.set_options(timeout=SECONDS * 1000)
+    yield page
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{request.node.name}.png")
+    page.close()
+
+
+def materialized(ask: Ask) -> dict[str, str]:
+    """The run that made each asset last, by asset."""
+    nodes = ask("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }")["assetNodes"]
+    made = {node["assetKey"]["path"][0]: node["assetMaterializations"] for node in nodes}
+    return {name: events[0]["runId"] for name, events in made.items() if events}
+
+
+def test_seven_assets_before_any_run(page: Page, ask: Ask) -> None:
+    """The catalog lists all assets with their descriptions, groups and kinds."""
+    page.goto("/assets")
+    for name in TABLES:
+        expect(page.get_by_role("link", name=name, exact=False).first).to_be_visible()
+    expect(page.get_by_text("analytics_api").first).to_be_visible()
+    expect(page.get_by_text("One row a learner account").first).to_be_visible()
+    nodes = ask("{ assetNodes { assetKey { path } groupName kinds owners { ... on TeamAssetOwner { team } } } }")
+    for node in nodes["assetNodes"]:
+        group, tool = ("marts", "sql") if node["assetKey"]["path"][0] in MARTS else ("analytics_api", "dlt")
+        assert (node["groupName"], set(node["kinds"])) == (group, {tool, "duckdb"})
+        assert node["owners"] == [{"team": "analytics"}]
+
+
+def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
+    """An asset's page shows its description, its owner, and its columns with meaning and mark of personal data."""
+    page.goto("/assets/registrations_enriched")
+    expect(page.get_by_text("None is left out").first).to_be_visible()
+    expect(page.get_by_text("Days from registration to completion, by UTC date.").first).to_be_visible()
+    expect(page.get_by_text("personal_data").first).to_be_visible()
+    expect(page.get_by_text("analytics", exact=True).first).to_be_visible()
+
+
+def test_lineage_leads_from_the_resources_to_the_join(page: Page, ask: Ask) -> None:
+    """The lineage graph draws the seven assets; the join stands on exactly its three parents."""
+    page.set_viewport_size({"width": 1600, "height": 1500})
+    page.goto("/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api")
+    for name in TABLES:
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    nodes = ask("{ assetNodes { assetKey { path } dependencyKeys { path } } }")["assetNodes"]
+    edges = {(parent["path"][0], node["assetKey"]["path"][0]) for node in nodes for parent in node["dependencyKeys"]}
+    assert edges == {(parent, "registrations_enriched") for parent in ("registrations", "trainings", "users")}
+
+
+def test_materialize_all_and_one(page: Page, ask: Ask) -> None:
+    """Materialize all makes all seven; a selection of one makes that one."""
+    page.goto("/asset-groups")
+    page.get_by_role("button", name="Materialize all").click()
+    wait_for(lambda: set(materialized(ask)) == set(TABLES), "not all assets were made")
+    first = materialized(ask)
+    assert len(set(first.values())) == 1
+    runs = "{ runsOrError { ... on Runs { results { status } } } }"
+    wait_for(lambda: ask(runs)["runsOrError"]["results"][0]["status"] == "SUCCESS", "the run is not green")
+    page.goto("/assets/certifications")
+    page.get_by_role("button", name="Materialize").first.click()
+    wait_for(lambda: materialized(ask)["certifications"] != first["certifications"], "the asset was not made again")
+    assert {name for name, run in materialized(ask).items() if run != first[name]} == {"certifications"}
+    page.goto("/assets/registrations_enriched")
+    expect(page.get_by_text("analytics.registrations_enriched").first).to_be_visible()
+
+
+def test_checks_have_their_evidence(page: Page) -> None:
+    """The checks of an asset stand on its page with what they found."""
+    page.goto("/assets/registrations_enriched?view=checks")
+    expect(page.get_by_text("has_every_registration_once").first).to_be_visible()
+    page.get_by_text("users_are_matched").first.click()
+    expect(page.get_by_text("of 4000 rows, such as").first).to_be_visible()
+
+
+def test_automation_is_there_and_ticks(page: Page, ask: Ask) -> None:
+    """Schedule and sensors are listed; what does not call the API runs and ticks from the start."""
+    page.goto("/automation")
+    for name in ("nightly_schedule", "new_rows_sensor", "marts_sensor", "failed_run_sensor"):
+        expect(page.get_by_text(name).first).to_be_visible()
+
+    def ticks() -> dict[str, tuple[str, bool]]:
+        sensors = ask(
+            "{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors { name sensorState { status "
+            "ticks(limit: 1) { status } } } } } } }"
+        )["repositoriesOrError"]["nodes"][0]["sensors"]
+        return {s["name"]: (s["sensorState"]["status"], bool(s["sensorState"]["ticks"])) for s in sensors}
+
+    running = ("RUNNING", True)
+    wait_for(lambda: ticks()["marts_sensor"] == ticks()["failed_run_sensor"] == running, "a sensor does not tick")
+    assert ticks()["new_rows_sensor"] == ("STOPPED", False)
