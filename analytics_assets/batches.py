@@ -1,46 +1,21 @@
-"""Pages of JSON rows become typed Arrow batches. It knows neither HTTP nor Dagster.
-
-A column is read whole by Arrow; only where Arrow refuses is the same column read value by value, which also takes what
-is odd but readable. Both ways give the same.
-"""
+"""Pages of JSON rows become typed Arrow batches. It knows neither HTTP nor Dagster, nor how a single value is read."""
 
 import logging
-import math
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from analytics_assets.schema import (
-    BOOLEAN,
-    COUNT,
-    EXTRA_FIELDS,
-    JSON,
-    LAST_SEEN_AT,
-    NUMBER,
-    PAGE,
-    TEXT,
-    TIME,
-    Column,
-    Table,
-    Type,
-    arrow_schema,
-)
+from analytics_assets import values
+from analytics_assets.schema import COUNT, EXTRA_FIELDS, LAST_SEEN_AT, PAGE, TIME, Column, Table, arrow_schema
 
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 10_000
 REPORT_SECONDS = 2.0
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
-LEAST_MILLISECONDS = 100_000_000_000
-EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
 
 Row = dict[str, Any]
 
@@ -111,114 +86,37 @@ def typed(table: Table, rows: Sequence[Row], pages: Sequence[int], seen_at: date
 
 
 def _column(table: Table, column: Column, rows: Sequence[Row], pages: Sequence[int]) -> pa.Array:
-    values = [row.get(column.name) for row in rows]
+    found = [row.get(column.name) for row in rows]
     if column.lifted_from:
-        objects = [row.get(column.lifted_from) for row in rows]
-        values = [_id_in(obj) if value is None else value for value, obj in zip(values, objects, strict=True)]
-    whole, single = READERS[column.type]
-    if column.name == table.key or column.lifted_from:
-        whole, single = READERS[TEXT][0], _read_id
+        lifted = (_id_in(row.get(column.lifted_from), column.lifted_from) for row in rows)
+        found = [inside if value is None else value for value, inside in zip(found, lifted, strict=True)]
+    read = values.READERS[column.type]
     try:
-        array = whole(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        array = pa.array([_read(single, value, table, column, page) for value, page in zip(values, pages, strict=True)])
+        array = read.column(found)
+    except values.UNREADABLE:
+        array = pa.array([_value(read, value, table, column, page) for value, page in zip(found, pages, strict=True)])
     if array.null_count and not column.nullable:
         page = pages[array.is_null().index(True).as_py()]
         raise UnreadableValue(f"{table.name}: a row on page {page} has no {column.name!r}")
     return array.cast(column.type.arrow)
 
 
-def _read(read: Callable[[Any], Any], value: Any, table: Table, column: Column, page: int) -> Any:
+def _value(read: values.Reader, value: Any, table: Table, column: Column, page: int) -> Any:
     try:
-        return None if value is None else read(value)
-    except (ValueError, TypeError, OverflowError, LookupError):
+        return None if value is None else read.value(value)
+    except values.UNREADABLE:
         reason = f"the value of {column.name!r} in a row on page {page} is no {column.type.label}"
         raise UnreadableValue(f"{table.name}: {reason} ({type(value).__name__})") from None
 
 
-def _id_in(value: Any) -> Any:
+def _id_in(value: Any, name: str) -> Any:
     """The id of an embedded object, be it `{"id": ...}` or `{<name>: {"id": ...}}`; None where there is none."""
-    if not isinstance(value, dict):
-        return None
-    inner = next(iter(value.values())) if len(value) == 1 else None
-    return inner.get("id") if isinstance(inner, dict) else value.get("id")
+    if isinstance(value, dict) and isinstance(value.get(name), dict):
+        value = value[name]
+    return value.get("id") if isinstance(value, dict) else None
 
 
 def _extra_fields(table: Table, rows: Sequence[Row]) -> pa.Array:
-    known = {column.name for column in table.columns}
+    known = {column.name for column in table.columns} - {EXTRA_FIELDS, LAST_SEEN_AT, PAGE}
     extras = ({name: value for name, value in row.items() if name not in known} for row in rows)
-    return pa.array([_read_json(extra) if extra else None for extra in extras], JSON.arrow)
-
-
-def _without_nul(text: str) -> str:
-    text.encode()  # a lone surrogate is no text
-    return text.replace("\0", "\ufffd")  # Postgres refuses NUL, so no warehouse gets it
-
-
-def _read_json(value: Any) -> str:
-    return _without_nul(orjson.dumps(value).decode())
-
-
-def _read_text(value: Any) -> str:
-    return _without_nul(value) if isinstance(value, str) else _read_json(value)
-
-
-def _read_id(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise TypeError("an id is text or an integer")
-    return _without_nul(str(value))
-
-
-def _read_number(value: Any) -> float:
-    number = float(value)
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError("no finite number")
-    return number
-
-
-def _read_boolean(value: Any) -> bool:
-    return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
-
-
-def _read_time(value: Any) -> datetime | None:
-    if isinstance(value, str):
-        text = value.strip().removesuffix(" UTC")
-        if not text:
-            return None
-        if not EPOCH_AS_TEXT.fullmatch(text):
-            time = datetime.fromisoformat(text)
-            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-        value = float(text)
-    seconds = _read_number(value)
-    milliseconds = seconds if abs(seconds) >= LEAST_MILLISECONDS else seconds * 1000
-    return EPOCH + timedelta(microseconds=round(milliseconds * 1000))
-
-
-def _texts(values: list[Any]) -> pa.Array:
-    return pc.replace_substring(pa.array(values, TEXT.arrow), "\0", "\ufffd")
-
-
-def _numbers(values: list[Any]) -> pa.Array:
-    array = pa.array(values)
-    if array.type not in (pa.int64(), pa.float64(), pa.null()) or pc.all(pc.is_finite(array)).as_py() is False:
-        raise ValueError("not all are finite numbers")
-    return array
-
-
-def _times(values: list[Any]) -> pa.Array:
-    """Times in several formats, each format by Arrow; raises where one is missing here and `_read_time` must help."""
-    numbers = pa.array([value if type(value) in (int, float) else None for value in values], pa.float64())
-    texts = pa.array([None if type(value) in (int, float) else value for value in values], pa.string())
-    milliseconds = pc.if_else(pc.less(pc.abs(numbers), LEAST_MILLISECONDS), pc.multiply(numbers, 1000), numbers)
-    from_numbers = pc.round(pc.multiply(milliseconds, 1000)).cast(pa.int64()).cast(TIME.arrow)
-    from_texts = pc.replace_substring_regex(texts, " UTC$", "Z").cast(TIME.arrow)
-    return pc.coalesce(from_numbers, from_texts)
-
-
-READERS: dict[Type, tuple[Callable[[list[Any]], pa.Array], Callable[[Any], Any]]] = {
-    TEXT: (_texts, _read_text),
-    JSON: (lambda values: pa.array([None if v is None else _read_json(v) for v in values], JSON.arrow), _read_json),
-    TIME: (_times, _read_time),
-    BOOLEAN: (lambda values: pa.array(values, BOOLEAN.arrow), _read_boolean),
-    NUMBER: (_numbers, _read_number),
-}
+    return values.JSONS.column([extra or None for extra in extras])

@@ -20,8 +20,7 @@ def table_schema(table: Table) -> dg.TableSchema:
         constraints = dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.key)
         return dg.TableColumn(c.name, c.type.label, c.description, constraints, PERSONAL if c.personal else {})
 
-    grain = table.description.partition(". ")[0].rstrip(".")
-    return dg.TableSchema([column(c) for c in table.columns], dg.TableConstraints([grain]))
+    return dg.TableSchema([column(c) for c in table.columns])
 
 
 def asset_spec(table: Table, group: str, tool: str, deps: Iterable[str] = ()) -> dg.AssetSpec:

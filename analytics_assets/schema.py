@@ -6,7 +6,6 @@ into a table does not. A new field of the API is one line in `RESOURCES`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import pyarrow as pa
 import sqlglot.expressions as sql
@@ -14,7 +13,8 @@ from dlt.common.data_types import TDataType
 from dlt.common.schema.typing import TTableSchemaColumns
 
 
-class Type(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Type:
     """How one kind of value is called by people, by dlt and by Arrow."""
 
     label: str
@@ -22,6 +22,7 @@ class Type(NamedTuple):
     arrow: pa.DataType
 
 
+ID = Type("text", "text", pa.string())  # integers in some answers of the API
 TEXT = Type("text", "text", pa.string())
 JSON = Type("text (JSON)", "text", pa.string())  # a JSON type differs between warehouses, and refuses some rows
 TIME = Type("timestamp (UTC)", "timestamp", pa.timestamp("us", "UTC"))
@@ -70,7 +71,7 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
         name,
         description,
         (
-            Column("id", TEXT, "Identifier given by the API.", nullable=False),
+            Column("id", ID, "Identifier given by the API.", nullable=False),
             *columns,
             Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
             Column(LAST_SEEN_AT, TIME, "Start of the sync that last saw the row.", nullable=False),
@@ -80,7 +81,7 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
 
 
 _LEARNER = (
-    Column("user_id", TEXT, "Learner, `users.id`."),
+    Column("user_id", ID, "Learner, `users.id`."),
     Column("user_name", TEXT, "Name of that learner.", personal=True),
     Column("user_email", TEXT, "Address of that learner.", personal=True),
 )
@@ -127,9 +128,9 @@ RESOURCES: Mapping[str, Table] = {
             Column("pass_status", TEXT, "Result of the assessment, such as passed or failed."),
             Column("created_at", TIME, "When the learner was registered."),
             Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
-            Column("user_id", TEXT, "Learner, `users.id`.", lifted_from="user"),
+            Column("user_id", ID, "Learner, `users.id`.", lifted_from="user"),
             Column("content", JSON, "The content as the API embeds it, an object."),
-            Column("content_id", TEXT, "Content, `trainings.id` if it is a training.", lifted_from="content"),
+            Column("content_id", ID, "Content, `trainings.id` if it is a training.", lifted_from="content"),
         ),
         _resource(
             "certifications",
@@ -150,7 +151,7 @@ RESOURCES: Mapping[str, Table] = {
             "paths_users",
             "One row a learner's enrolment in a learning path.",
             *_LEARNER,
-            Column("path_id", TEXT, "Learning path the learner is enrolled in."),
+            Column("path_id", ID, "Learning path the learner is enrolled in."),
             Column("path_name", TEXT, "Title of the learning path."),
             Column("path_description", TEXT, "What the learning path is about."),
             Column("progress_percentage", NUMBER, "Progress through the path, 0 to 100."),
@@ -174,7 +175,7 @@ MARTS: Mapping[str, Table] = {
             "One row a registration, with its learner and its training. None is left out: where the learner or the "
             "training is not known, their columns are null and `has_user` or `has_training` is false.",
             (
-                Column("registration_id", TEXT, "The registration, `registrations.id`.", nullable=False),
+                Column("registration_id", ID, "The registration, `registrations.id`.", nullable=False),
                 _like("registrations", "user_id"),
                 _like("users", "display_name", "user_display_name"),
                 _like("users", "email", "user_email"),

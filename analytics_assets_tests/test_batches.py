@@ -102,7 +102,7 @@ def test_an_unreadable_value_is_named_but_not_shown(name: str, value: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "user", [{"id": 7}, {"user": {"id": 7}}, {"id": "7", "email": "e"}, {"user": {"id": "7", "x": 1}}]
+    "user", [{"id": 7}, {"user": {"id": 7}}, {"id": "7", "email": "e"}, {"user": {"id": "7"}, "role": "r"}]
 )
 def test_the_learner_is_lifted_out_of_both_nestings(user: Any) -> None:
     """`user_id` is the id of the object, bare or nested; the object itself stays as JSON."""

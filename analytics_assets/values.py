@@ -1,0 +1,117 @@
+"""JSON values become values of a column's type: odd ones are read if they can only mean one thing, others refused.
+
+A column is read whole by Arrow; only where Arrow refuses is the same column read value by value, which also takes what
+is odd but readable. Both ways give the same.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analytics_assets.schema import BOOLEAN, ID, JSON, NUMBER, TEXT, TIME, Type
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
+LEAST_MILLISECONDS = 100_000_000_000
+EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
+UNREADABLE = (pa.ArrowException, TypeError, ValueError, OverflowError, LookupError)
+
+
+class Reader(NamedTuple):
+    """How values of one type are read: a whole column at once, or a single one that is not null.
+
+    Both raise one of `UNREADABLE` for what they cannot read.
+    """
+
+    column: Callable[[list[Any]], pa.Array]
+    value: Callable[[Any], Any]
+
+
+def _without_nul(text: str) -> str:
+    text.encode()  # a lone surrogate is no text
+    return text.replace("\0", "\ufffd")  # Postgres refuses NUL, so no warehouse gets it
+
+
+def _read_json(value: Any) -> str:
+    return _without_nul(orjson.dumps(value).decode())
+
+
+def _read_text(value: Any) -> str:
+    return _without_nul(value) if isinstance(value, str) else _read_json(value)
+
+
+def _read_id(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError("an id is text or an integer")
+    return _without_nul(str(value))
+
+
+def _read_number(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError("no finite number")
+    return number
+
+
+def _read_boolean(value: Any) -> bool:
+    return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+
+
+def _read_time(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        text = value.strip().removesuffix(" UTC")
+        if not text:
+            return None
+        if not EPOCH_AS_TEXT.fullmatch(text):
+            time = datetime.fromisoformat(text)
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        value = float(text)
+    seconds = _read_number(value)
+    milliseconds = seconds if abs(seconds) >= LEAST_MILLISECONDS else seconds * 1000
+    return EPOCH + timedelta(microseconds=round(milliseconds * 1000))
+
+
+def _texts(values: list[Any]) -> pa.Array:
+    return pc.replace_substring(pa.array(values, TEXT.arrow), "\0", "\ufffd")
+
+
+def _numbers(values: list[Any]) -> pa.Array:
+    array = pa.array(values)
+    if array.type not in (pa.int64(), pa.float64(), pa.null()) or pc.all(pc.is_finite(array)).as_py() is False:
+        raise ValueError("not all are finite numbers")
+    return array
+
+
+def _times(values: list[Any]) -> pa.Array:
+    """Times in several formats, each format by Arrow; raises where one is missing here and `_read_time` must help."""
+    numbers = pa.array([value if type(value) in (int, float) else None for value in values], pa.float64())
+    texts = pa.array([None if type(value) in (int, float) else value for value in values], pa.string())
+    milliseconds = pc.if_else(pc.less(pc.abs(numbers), LEAST_MILLISECONDS), pc.multiply(numbers, 1000), numbers)
+    from_numbers = pc.round(pc.multiply(milliseconds, 1000)).cast(pa.int64()).cast(TIME.arrow)
+    from_texts = pc.replace_substring_regex(texts, " UTC$", "Z").cast(TIME.arrow)
+    return pc.coalesce(from_numbers, from_texts)
+
+
+def _jsons(values: list[Any]) -> pa.Array:
+    return pa.array([None if value is None else _read_json(value) for value in values], JSON.arrow)
+
+
+def _booleans(values: list[Any]) -> pa.Array:
+    return pa.array(values, BOOLEAN.arrow)
+
+
+JSONS = Reader(_jsons, _read_json)
+READERS: dict[Type, Reader] = {
+    ID: Reader(_texts, _read_id),
+    TEXT: Reader(_texts, _read_text),
+    JSON: JSONS,
+    TIME: Reader(_times, _read_time),
+    BOOLEAN: Reader(_booleans, _read_boolean),
+    NUMBER: Reader(_numbers, _read_number),
+}
