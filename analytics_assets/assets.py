@@ -45,8 +45,8 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     )
     def load(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Iterator[dg.MaterializeResult[Any]]:
         sync, started = Sync(), time.monotonic()
-        pipeline = warehouse.pipeline(table.name)
         with _explained(context, table), warehouse.writing():
+            pipeline = warehouse.pipeline(table.name)
             for result in dlt.run(context, source(table, sync), pipeline, loader_file_format="parquet"):
                 assert isinstance(result, dg.MaterializeResult)
                 metadata = _measured(table, sync, pipeline) | {

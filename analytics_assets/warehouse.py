@@ -28,7 +28,10 @@ SqlClient = SqlClientBase[Any]
 
 
 def pipeline(name: str) -> dlt.Pipeline:
-    """The pipeline `analytics_<name>`: each resource has its own, so that one broken load holds up no other."""
+    """The pipeline `analytics_<name>`: each resource has its own, so that one broken load holds up no other.
+
+    To be made only inside `writing`: two processes that make the same one at once get in each other's way.
+    """
     return dlt.pipeline(f"{DATASET}_{name}", destination=dlt.destination("warehouse"), dataset_name=DATASET)
 
 
@@ -45,10 +48,12 @@ def database_file() -> Path | None:
 
 @lru_cache  # dlt takes 20 ms to resolve its configuration, and this is asked some twenty times a run
 def _database_file(_: str | None) -> Path | None:
-    credentials = pipeline("marts").destination_client().config.credentials
+    destination = dlt.destination("warehouse")
+    # Not asked of a pipeline: making one writes to its folder, and this is asked before the lock is held.
+    credentials = destination.configuration(destination.spec(), accept_partial=True).credentials
     if not isinstance(credentials, DuckDbCredentials):
         return None
-    file = Path(credentials.database)
+    file = Path(os.environ["DLT_LOCAL_DIR"]) / credentials.database
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
 
