@@ -13,12 +13,13 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource, DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
 from dlt import Pipeline
+from pydantic import Field
 
-from analytics_assets import history, warehouse
+from analytics_assets import history, ledger, warehouse
 from analytics_assets.batches import Sync
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
-from analytics_assets.schema import LAST_SEEN_AT, RESOURCES, Table
+from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import source
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,15 @@ class Translator(DagsterDltTranslator):
         return asset_spec(RESOURCES[data.resource.name], API_GROUP, "dlt")
 
 
+class SyncConfig(dg.Config):
+    """What a run may be told: `accept_fewer_rows` loads a resource that has shrunk more than is believed."""
+
+    accept_fewer_rows: bool = Field(
+        default_factory=lambda: os.environ.get("ACCEPT_FEWER_ROWS") == "true",
+        description="Load the resource even if it has shrunk more than SHRINKING_SHARE allows.",
+    )
+
+
 def _asset(table: Table) -> dg.AssetsDefinition:
     # No pipeline here: making one writes to the disk, and importing must not. Each run makes its own, and a fresh
     # source, since a run changes the schema that a source holds.
@@ -43,33 +53,45 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         name=table.name,
         dagster_dlt_translator=Translator(),
     )
-    def load(context: dg.AssetExecutionContext, dlt: DagsterDltResource) -> Iterator[dg.MaterializeResult[Any]]:
-        sync, started = Sync(), time.monotonic()
+    def load(
+        context: dg.AssetExecutionContext, config: SyncConfig, dlt: DagsterDltResource
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        started = time.monotonic()
         with _explained(context, table), warehouse.writing():
             pipeline = warehouse.pipeline(table.name)
+            sync = _sync(table, pipeline, config)
             for result in dlt.run(context, source(table, sync), pipeline, loader_file_format="parquet"):
                 assert isinstance(result, dg.MaterializeResult)
-                metadata = _measured(table, sync, pipeline) | {
-                    "seconds": round(time.monotonic() - started, 2),
-                    "load_id": warehouse.load_id(pipeline),
-                }
+                metadata = _entered(table, sync, pipeline)
+                metadata["seconds"] = round(time.monotonic() - started, 2)
                 yield result._replace(metadata=metadata)
 
     return load
 
 
-def _measured(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
-    """What the warehouse and the reading say about a sync that has just been loaded; comments the table as well."""
+def _sync(table: Table, pipeline: Pipeline, config: SyncConfig) -> Sync:
+    """A sync with the limits that are configured for it."""
+    sync = Sync(rejected_share=float(os.environ["REJECTED_SHARE"]))
+    if not config.accept_fewer_rows:
+        with warehouse.connection(pipeline) as client:
+            sync.least_rows = ledger.least_rows(client, table, float(os.environ["SHRINKING_SHARE"]))
+    return sync
+
+
+def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
+    """Enter a sync that has just been loaded into the ledger; what it and the reading say, as metadata."""
     with warehouse.connection(pipeline) as client:
-        warehouse.comment(client, table)
-        counts = f"SELECT count(*), sum(CASE WHEN {LAST_SEEN_AT} = %s THEN 1 ELSE 0 END) FROM {table.name}"
-        [(total, seen)] = client.execute_sql(counts, sync.started_at) or [(0, 0)]
+        counts = ledger.enter(client, table, sync)
         name = warehouse.full_name(client, table)
     return {
-        "dagster/row_count": total,
-        "rows_in_sync": seen or 0,
+        "dagster/row_count": counts.total,
+        "rows_in_sync": counts.in_sync,
+        "rejected_rows": len(sync.rejected),
+        "deleted_rows": counts.deleted,
         "pages": sync.pages,
         "calls": sync.calls,
+        "load_id": warehouse.load_id(pipeline),
+        "extra_fields": sorted(sync.extra_fields),
         "dagster/table_name": name,
     }
 

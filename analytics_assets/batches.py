@@ -1,37 +1,85 @@
 """Pages of JSON rows become typed Arrow batches. It knows neither HTTP nor Dagster, nor how a single value is read."""
 
+import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from analytics_assets import values
-from analytics_assets.schema import COUNT, EXTRA_FIELDS, LAST_SEEN_AT, PAGE, TIME, Column, Table, arrow_schema
+from analytics_assets.schema import (
+    COUNT,
+    DELETED_AT,
+    EXTRA_FIELDS,
+    JSON,
+    LAST_SEEN_AT,
+    PAGE,
+    TIME,
+    Column,
+    Table,
+    Type,
+    arrow_schema,
+)
 
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 10_000
 REPORT_SECONDS = 2.0
+FEW = 10  # rows that may be missing or unreadable whatever their share
 
 Row = dict[str, Any]
 
 
-class UnreadableValue(Exception):
-    """A value that is not of its column's type; the message names resource, column and page, never the value."""
+class Rejected(NamedTuple):
+    """A row that could not be read: its id if that could, the reason by column without any value, page, JSON text."""
+
+    id: str | None
+    reason: str
+    page: int
+    row: str
+
+
+class TooManyRejected(Exception):
+    """More rows cannot be read than may be set aside; the message holds reasons and counts, no value."""
+
+
+class TooFewRows(Exception):
+    """The API gave far fewer rows than before."""
 
 
 @dataclass
 class Sync:
-    """One reading of one resource: when it started, and what it took so far."""
+    """One reading of one resource: when it started, what it may do without, and what it took so far.
+
+    Fewer rows than `least_rows` are `TooFewRows`, a larger share of unreadable rows than `rejected_share` (and more
+    than ten) `TooManyRejected`; both before anything is loaded.
+    """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    least_rows: int = 0
+    rejected_share: float = 0.0
     rows: int = 0
     pages: int = 0
     calls: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    extra_fields: set[str] = field(default_factory=set)
+
+    def finish(self) -> None:
+        """Raise where what was read must not be loaded."""
+        if self.rows < self.least_rows:
+            raise TooFewRows(
+                f"the API gave {self.rows} rows, and {self.least_rows} at least were expected after the last sync; if "
+                "that is right, accept it once: accept_fewer_rows in the run's configuration, or ACCEPT_FEWER_ROWS=true"
+            )
+        if len(self.rejected) > max(FEW, self.rejected_share * self.rows):
+            reasons = Counter(rejected.reason for rejected in self.rejected).most_common(3)
+            why = "; ".join(f"{reason} ({count} rows)" for reason, count in reasons)
+            raise TooManyRejected(f"{len(self.rejected)} of {self.rows} rows cannot be read: {why}")
 
 
 class Batches:
@@ -48,65 +96,93 @@ class Batches:
     def add(self, rows: Sequence[Row], page: int, last: bool) -> pa.Table | None:
         """Take one page; return a batch if it is full, or the last and there is something, or nothing ever was.
 
-        A resource without rows gives one empty batch, so that its table exists with all its columns.
+        A resource without rows gives one empty batch, so that its table exists with all its columns. With the last
+        page comes the verdict over the whole reading: `TooFewRows`, `TooManyRejected`.
         """
+        sync = self._sync
         self._rows += rows
         self._pages += [page] * len(rows)
-        self._sync.rows += len(rows)
-        self._sync.pages += 1
+        sync.rows += len(rows)
+        sync.pages += 1
         if last or time.monotonic() - self._reported > REPORT_SECONDS:
             self._reported = time.monotonic()
-            logger.info(
-                "%s: %s rows on %s pages read", self._table.name, f"{self._sync.rows:,}", f"{self._sync.pages:,}"
-            )
-        if not (len(self._rows) >= BATCH_ROWS or (last and (self._rows or not self._handed_out))):
-            return None
-        batch = typed(self._table, self._rows, self._pages, self._sync.started_at)
-        self._rows, self._pages, self._handed_out = [], [], True
+            logger.info("%s: %s rows on %s pages read", self._table.name, f"{sync.rows:,}", f"{sync.pages:,}")
+        batch = None
+        if len(self._rows) >= BATCH_ROWS or (last and (self._rows or not self._handed_out)):
+            batch, rejected, extra_fields = typed(self._table, self._rows, self._pages, sync.started_at)
+            self._rows, self._pages, self._handed_out = [], [], True
+            sync.rejected += rejected
+            sync.extra_fields |= extra_fields
+        if last:
+            sync.finish()
         return batch
 
 
-def typed(table: Table, rows: Sequence[Row], pages: Sequence[int], seen_at: datetime) -> pa.Table:
-    """`rows`, each with the page it stood on, as an Arrow table with the schema of `table`.
+class Typed(NamedTuple):
+    """Rows as an Arrow table, those that could not be read, and the names of fields that have no column."""
 
-    Of rows with the same key the last one stays. Raises `UnreadableValue`.
-    """
-    schema = arrow_schema(table)
+    table: pa.Table
+    rejected: list[Rejected]
+    extra_fields: set[str]
+
+
+def typed(table: Table, rows: Sequence[Row], pages: Sequence[int], seen_at: datetime) -> Typed:
+    """`rows`, each with the page it stood on, with the schema of `table`; of rows with the same key the last stays."""
+    reasons: dict[int, list[str]] = {}
+    extras = _extra_fields(table, rows)
     arrays = {
         LAST_SEEN_AT: pa.repeat(pa.scalar(seen_at, TIME.arrow), len(rows)),
+        DELETED_AT: pa.nulls(len(rows), TIME.arrow),
         PAGE: pa.array(pages, COUNT.arrow),
-        EXTRA_FIELDS: _extra_fields(table, rows),
+        EXTRA_FIELDS: _read([extra or None for extra in extras], EXTRA_FIELDS, JSON, reasons),
     }
     for column in table.columns:
         if column.name not in arrays:
-            arrays[column.name] = _column(table, column, rows, pages)
-    batch = pa.table([arrays[name] for name in schema.names], schema=schema)
-    latest = {key: index for index, key in enumerate(batch[table.key].to_pylist())}
-    return batch if len(latest) == len(rows) else batch.take(sorted(latest.values()))
+            arrays[column.name] = _read(_found(rows, column), column.name, column.type, reasons)
+    keys = arrays[table.key].to_pylist()
+    for index, key in enumerate(keys):
+        if key is None and index not in reasons:
+            reasons[index] = [f"there is no {table.key!r}"]
+    rejected = [
+        Rejected(keys[index], "; ".join(why), pages[index], json.dumps(rows[index], default=str))
+        for index, why in sorted(reasons.items())
+    ]
+    latest = {key: index for index, key in enumerate(keys) if index not in reasons}
+    names = [column.name for column in table.columns]
+    batch = pa.table([arrays[name] for name in names], names=names)
+    if len(latest) < len(rows):
+        batch = batch.take(pa.array(sorted(latest.values()), pa.int64()))
+    return Typed(batch.cast(arrow_schema(table)), rejected, set().union(*extras))
 
 
-def _column(table: Table, column: Column, rows: Sequence[Row], pages: Sequence[int]) -> pa.Array:
+def _found(rows: Sequence[Row], column: Column) -> list[Any]:
+    """The values of a column as the API has them."""
     found = [row.get(column.name) for row in rows]
     if column.lifted_from:
         lifted = (_id_in(row.get(column.lifted_from), column.lifted_from) for row in rows)
         found = [inside if value is None else value for value, inside in zip(found, lifted, strict=True)]
-    read = values.READERS[column.type]
-    try:
-        array = read.column(found)
-    except values.UNREADABLE:
-        array = pa.array([_value(read, value, table, column, page) for value, page in zip(found, pages, strict=True)])
-    if array.null_count and not column.nullable:
-        page = pages[array.is_null().index(True).as_py()]
-        raise UnreadableValue(f"{table.name}: a row on page {page} has no {column.name!r}")
-    return array.cast(column.type.arrow)
+    return found
 
 
-def _value(read: values.Reader, value: Any, table: Table, column: Column, page: int) -> Any:
+def _read(found: list[Any], name: str, of_type: Type, reasons: dict[int, list[str]]) -> pa.Array:
+    """The column as Arrow; where a value cannot be read it is null, and the row's index gets a reason."""
+    reader = values.READERS[of_type]
     try:
-        return None if value is None else read.value(value)
+        return reader.column(found).cast(of_type.arrow)
     except values.UNREADABLE:
-        reason = f"the value of {column.name!r} in a row on page {page} is no {column.type.label}"
-        raise UnreadableValue(f"{table.name}: {reason} ({type(value).__name__})") from None
+        read: list[Any] = []
+        for index, value in enumerate(found):
+            try:
+                read.append(None if value is None else reader.value(value))
+            except values.UNREADABLE:
+                read.append(None)
+                reasons.setdefault(index, []).append(f"{name!r} is no {of_type.label} ({type(value).__name__})")
+        return pa.array(read, of_type.arrow)
+
+
+def _extra_fields(table: Table, rows: Sequence[Row]) -> list[Row]:
+    known = {column.name for column in table.columns} - {EXTRA_FIELDS, LAST_SEEN_AT, DELETED_AT, PAGE}
+    return [{name: value for name, value in row.items() if name not in known} for row in rows]
 
 
 def _id_in(value: Any, name: str) -> Any:
@@ -114,9 +190,3 @@ def _id_in(value: Any, name: str) -> Any:
     if isinstance(value, dict) and isinstance(value.get(name), dict):
         value = value[name]
     return value.get("id") if isinstance(value, dict) else None
-
-
-def _extra_fields(table: Table, rows: Sequence[Row]) -> pa.Array:
-    known = {column.name for column in table.columns} - {EXTRA_FIELDS, LAST_SEEN_AT, PAGE}
-    extras = ({name: value for name, value in row.items() if name not in known} for row in rows)
-    return values.JSONS.column([extra or None for extra in extras])

@@ -49,12 +49,24 @@ def _claims_of(table: Table) -> Iterator[Claim]:
 
 ENRICHED = MARTS["registrations_enriched"]
 CLAIMS: list[Claim] = [
+    *(
+        Claim(
+            "rows_are_readable",
+            table,
+            "The last sync could read every row; those it could not are in `rejected_rows`.",
+            "SELECT coalesce(id, 'one without id') || ': ' || reason AS id "
+            f"FROM rejected_rows WHERE resource = '{name}'",
+            dg.AssetCheckSeverity.WARN,
+        )
+        for name, table in RESOURCES.items()
+    ),
     *(claim for table in (*RESOURCES.values(), *MARTS.values()) for claim in _claims_of(table)),
     Claim(
         "has_every_registration_once",
         ENRICHED,
-        "There are exactly as many rows as in `registrations`, and the same ones.",
-        "SELECT coalesce(r.id, e.registration_id) AS id FROM registrations AS r "
+        "There are exactly as many rows as registrations that are not deleted, and the same ones.",
+        "SELECT coalesce(r.id, e.registration_id) AS id "
+        "FROM (SELECT id FROM registrations WHERE _deleted_at IS NULL) AS r "
         "FULL JOIN registrations_enriched AS e ON e.registration_id = r.id "
         "WHERE r.id IS NULL OR e.registration_id IS NULL",
     ),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -132,8 +133,8 @@ class JsonAdapter(HTTPAdapter):
             decoded.body = orjson.loads(content)
         except orjson.JSONDecodeError:
             try:
-                decoded.body = json.loads(content)  # reads what is not strictly JSON, such as NaN
-            except ValueError:
+                decoded.body = _loads_leniently(content)
+            except (ValueError, RecursionError):
                 raise requests.exceptions.InvalidJSONError(
                     f"{where}: the body is not JSON", response=response
                 ) from None
@@ -156,6 +157,26 @@ class JsonAdapter(HTTPAdapter):
             error if isinstance(error, requests.HTTPError) else f"{type(error).__name__} at {shown(state.args[0].url)}"
         )
         logger.warning("%s; trying again in %.1f s", reason, state.upcoming_sleep)
+
+
+class NotANumber:
+    """Stands for NaN or an infinity, which JSON does not have; no column can read it, so that its row is set aside."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _loads_leniently(content: bytes) -> Any:
+    """A body that is JSON but for single values: NaN, numbers beyond a double, bytes that are no UTF-8."""
+
+    def number(text: str) -> float | NotANumber:
+        return value if math.isfinite(value := float(text)) else NotANumber(text)
+
+    text = content.decode("utf-8", "surrogateescape")
+    return json.loads(text, parse_constant=NotANumber, parse_float=number)
 
 
 def _retry_after(response: requests.Response | None) -> float | None:

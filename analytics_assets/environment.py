@@ -19,6 +19,8 @@ DEFAULTS = {
     "NEW_ROWS_SECONDS": "300",
     "AUTOMATION": "stopped",  # what calls the API by itself; or running
     "ASSET_OWNER": "team:analytics",
+    "REJECTED_SHARE": "0.01",  # of a resource's rows that may be unreadable; ten may be in any case
+    "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case
     "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open
     "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
     "SYNC_RETRY_SECONDS": "10",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import sqlglot
 import sqlglot.expressions as sql
 from dlt.common.data_types import TDataType
 from dlt.common.schema.typing import TTableSchemaColumns
@@ -15,20 +16,21 @@ from dlt.common.schema.typing import TTableSchemaColumns
 
 @dataclass(frozen=True, eq=False)
 class Type:
-    """How one kind of value is called by people, by dlt and by Arrow."""
+    """How one kind of value is called by people, by dlt, by Arrow and by SQL (DuckDB's, translated for others)."""
 
     label: str
     dlt: TDataType
     arrow: pa.DataType
+    sql: str
 
 
-ID = Type("text", "text", pa.string())  # integers in some answers of the API
-TEXT = Type("text", "text", pa.string())
-JSON = Type("text (JSON)", "text", pa.string())  # a JSON type differs between warehouses, and refuses some rows
-TIME = Type("timestamp (UTC)", "timestamp", pa.timestamp("us", "UTC"))
-BOOLEAN = Type("boolean", "bool", pa.bool_())
-NUMBER = Type("double", "double", pa.float64())
-COUNT = Type("bigint", "bigint", pa.int64())
+ID = Type("text", "text", pa.string(), "TEXT")  # integers in some answers of the API
+TEXT = Type("text", "text", pa.string(), "TEXT")
+JSON = Type("text (JSON)", "text", pa.string(), "TEXT")  # a JSON type differs between warehouses, and refuses some rows
+TIME = Type("timestamp (UTC)", "timestamp", pa.timestamp("us", "UTC"), "TIMESTAMPTZ")
+BOOLEAN = Type("boolean", "bool", pa.bool_(), "BOOLEAN")
+NUMBER = Type("double", "double", pa.float64(), "DOUBLE")
+COUNT = Type("bigint", "bigint", pa.int64(), "BIGINT")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Table:
 
 
 LAST_SEEN_AT = "_last_seen_at"
+DELETED_AT = "_deleted_at"
 PAGE = "_page"
 EXTRA_FIELDS = "extra_fields"
 
@@ -75,6 +78,7 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
             *columns,
             Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
             Column(LAST_SEEN_AT, TIME, "Start of the sync that last saw the row.", nullable=False),
+            Column(DELETED_AT, TIME, "When two complete syncs in a row had not seen the row; null while it lives."),
             Column(PAGE, COUNT, "Page of that sync's answers the row stood on, from 1.", nullable=False),
         ),
     )
@@ -172,8 +176,8 @@ MARTS: Mapping[str, Table] = {
     for table in (
         Table(
             "registrations_enriched",
-            "One row a registration, with its learner and its training. None is left out: where the learner or the "
-            "training is not known, their columns are null and `has_user` or `has_training` is false.",
+            "One row a registration, with its learner and its training. Only deleted ones are left out: where the "
+            "learner or the training is not known, their columns are null and `has_user` or `has_training` is false.",
             (
                 Column("registration_id", ID, "The registration, `registrations.id`.", nullable=False),
                 _like("registrations", "user_id"),
@@ -211,6 +215,35 @@ MARTS: Mapping[str, Table] = {
     )
 }
 
+REJECTED_ROWS = Table(
+    "rejected_rows",
+    "One row of the API that the last complete sync of its resource could not read. It is in no other table, or in an "
+    "older version.",
+    (
+        Column("resource", TEXT, "Resource the row belongs to.", nullable=False),
+        Column("id", ID, "Identifier given by the API, if it could be read."),
+        Column("reason", TEXT, "Which columns could not be read, and as what.", nullable=False),
+        Column("page", COUNT, "Page of the answers the row stood on, from 1.", nullable=False),
+        Column("row", JSON, "The row as the API gave it.", personal=True, nullable=False),
+        Column("synced_at", TIME, "Start of the sync that set the row aside.", nullable=False),
+    ),
+)
+SYNCS = Table(
+    "syncs",
+    "One row a complete sync of a resource.",
+    (
+        Column("resource", TEXT, "Resource that was read.", nullable=False),
+        Column("started_at", TIME, "When the reading began; `_last_seen_at` of the rows it saw.", nullable=False),
+        Column("finished_at", TIME, "When the rows had been loaded.", nullable=False),
+        Column("row_count", COUNT, "Rows the API gave, an id that came twice counted once.", nullable=False),
+        Column("rejected", COUNT, "Rows that could not be read.", nullable=False),
+        Column("deleted", COUNT, "Rows of the table found to be deleted.", nullable=False),
+        Column("pages", COUNT, "Pages that were read.", nullable=False),
+        Column("calls", COUNT, "Requests that were sent, repeated ones included.", nullable=False),
+    ),
+)
+LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SYNCS)}
+
 
 def dlt_columns(table: Table) -> TTableSchemaColumns:
     """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once a batch."""
@@ -223,6 +256,13 @@ def dlt_columns(table: Table) -> TTableSchemaColumns:
 def arrow_schema(table: Table) -> pa.Schema:
     """The Arrow schema of `table`, columns in declared order."""
     return pa.schema([pa.field(column.name, column.type.arrow, column.nullable) for column in table.columns])
+
+
+def create_table(table: Table, dialect: str | None) -> str:
+    """The statement that makes `table` where it is not there yet, in the SQL of `dialect`."""
+    columns = ", ".join(f'"{c.name}" {c.type.sql}{"" if c.nullable else " NOT NULL"}' for c in table.columns)
+    statement = f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
+    return sqlglot.transpile(statement, read="duckdb", write=dialect)[0]
 
 
 def comments(table: Table, dialect: str | None) -> Iterator[str]:
@@ -248,4 +288,4 @@ def as_markdown(tables: Mapping[str, Table]) -> str:
 
 if __name__ == "__main__":
     print("# The tables\n\nWritten by `make docs` from `analytics_assets/schema.py`.\n")  # noqa: T201
-    print(as_markdown({**RESOURCES, **MARTS}), end="")  # noqa: T201
+    print(as_markdown({**RESOURCES, **MARTS, **LEDGER}), end="")  # noqa: T201

@@ -1,7 +1,8 @@
 """What tests share: an API on loopback, a warehouse file and a Dagster instance of their own, and questions to both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ import pytest
 from analytics_assets.definitions import defs
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, serving
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 Materialize = Callable[..., dg.ExecuteInProcessResult]
 Query = Callable[[str], list[tuple[Any, ...]]]
 
@@ -48,10 +50,10 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def materialize(instance: dg.DagsterInstance) -> Materialize:
     """Materializes the named assets (all, if none is named) and runs their checks, in one run of the main job."""
 
-    def run(*names: str) -> dg.ExecuteInProcessResult:
+    def run(*names: str, config: Mapping[str, Any] = MappingProxyType({})) -> dg.ExecuteInProcessResult:
         selection = [dg.AssetKey(name) for name in names] or None
         job = defs.resolve_job_def("analytics_job")
-        return job.execute_in_process(instance=instance, asset_selection=selection, raise_on_error=False)
+        return job.execute_in_process({**QUIET, **config}, instance, asset_selection=selection, raise_on_error=False)
 
     return run
 

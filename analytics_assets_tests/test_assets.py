@@ -84,6 +84,9 @@ def test_a_materialization_carries_its_figures(api: ContractApi, materialize: Ma
     assert metadata == {
         "dagster/row_count": 150,
         "rows_in_sync": 120,
+        "rejected_rows": 0,
+        "deleted_rows": 0,
+        "extra_fields": [],
         "pages": 2,
         "calls": 3,
         "dagster/table_name": "analytics.users",

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from analytics_assets.batches import Batches, Sync, UnreadableValue, typed
+from analytics_assets.batches import Batches, Sync, TooFewRows, TooManyRejected, typed
 from analytics_assets.schema import EXTRA_FIELDS, RESOURCES, arrow_schema
 
 REGISTRATIONS, USERS = RESOURCES["registrations"], RESOURCES["users"]
@@ -18,7 +18,8 @@ MOMENT = datetime(2022, 6, 8, 14, 59, 4, tzinfo=UTC)
 def column(name: str, *values: Any) -> list[Any]:
     """What becomes of `values` in one column of registrations."""
     rows = [{"id": number, name: value} for number, value in enumerate(values)]
-    batch = typed(REGISTRATIONS, rows, [1] * len(rows), NOW)
+    batch, rejected, _ = typed(REGISTRATIONS, rows, [1] * len(rows), NOW)
+    assert not rejected
     assert batch.schema == arrow_schema(REGISTRATIONS)
     return list(batch[name].to_pylist())
 
@@ -91,14 +92,50 @@ def test_an_odd_value_is_read(name: str, value: Any, expected: Any) -> None:
         ("pass_status", "secret\ud800"),
     ],
 )
-def test_an_unreadable_value_is_named_but_not_shown(name: str, value: Any) -> None:
-    """The error names resource, column and page; the value, which may be a learner's, is nowhere in it."""
-    rows = [{"id": 1}, {"id": 2, name: value}]
-    with pytest.raises(UnreadableValue, match=r"^registrations: .* page 7\b") as raised:
-        typed(REGISTRATIONS, rows, [6, 7], NOW)
-    assert f"'{name}'" in str(raised.value)
-    assert "secret" not in str(raised.value)
-    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+def test_an_unreadable_value_sets_its_row_aside(name: str, value: Any) -> None:
+    """The row is kept as JSON text, with its page and a reason that names the column and shows no value."""
+    rows = [{"id": 1, "user": {"id": 7}}, {"id": 2, "user": {"id": 7}, name: value}, {"id": 3, "score": 1}]
+    batch, [rejected], _ = typed(REGISTRATIONS, rows, [6, 7, 7], NOW)
+    assert batch.schema == arrow_schema(REGISTRATIONS)
+    assert batch["id"].to_pylist() == ["1", "3"]
+    assert batch["user_id"].to_pylist() == ["7", None]
+    assert rejected.id == (None if name == "id" else "2")
+    assert rejected.page == 7
+    assert f"'{name}'" in rejected.reason
+    assert "secret" not in rejected.reason
+    assert json.loads(rejected.row).keys() == rows[1].keys()
+    assert rejected.row.isascii()
+
+
+def test_all_reasons_are_given() -> None:
+    """A row with two unreadable values has both in its reason."""
+    [rejected] = typed(REGISTRATIONS, [{"id": 1, "score": "a", "is_completed": []}], [1], NOW).rejected
+    assert rejected.reason == "'is_completed' is no boolean (list); 'score' is no double (str)"
+
+
+def test_too_many_unreadable_rows_are_refused() -> None:
+    """Ten may be set aside in any case, more only up to the share; the verdict comes with the last page."""
+    good, bad = [{"id": n} for n in range(989)], [{"id": -n, "created_at": "?"} for n in range(1, 12)]
+    for rows, share, refused in (
+        (bad[:10], 0.0, False),
+        (bad, 0.5, True),
+        (good + bad, 0.01, True),
+        (good + bad, 0.02, False),
+    ):
+        batches = Batches(USERS, Sync(rejected_share=share))
+        batches.add(rows, 1, last=False)
+        if refused:
+            with pytest.raises(TooManyRejected, match=r"11 of 1?\d+ rows cannot be read: 'created_at' is no timestamp"):
+                batches.add([], 2, last=True)
+        else:
+            batches.add([], 2, last=True)
+
+
+def test_far_fewer_rows_are_refused() -> None:
+    """A reading with fewer rows than the least that is expected is refused at its end."""
+    batches = Batches(USERS, Sync(least_rows=3))
+    with pytest.raises(TooFewRows, match="gave 2 rows, and 3 at least were expected"):
+        batches.add([{"id": 1}, {"id": 2}], 1, last=True)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +144,7 @@ def test_an_unreadable_value_is_named_but_not_shown(name: str, value: Any) -> No
 def test_the_learner_is_lifted_out_of_both_nestings(user: Any) -> None:
     """`user_id` is the id of the object, bare or nested; the object itself stays as JSON."""
     row: dict[str, Any] = {"id": 1, "user": user, "content": {"content": {"id": "c"}}}
-    [read] = typed(REGISTRATIONS, [row], [1], NOW).to_pylist()
+    [read] = typed(REGISTRATIONS, [row], [1], NOW).table.to_pylist()
     assert (read["user_id"], read["content_id"]) == ("7", "c")
     assert json.loads(read["user"]) == user
 
@@ -121,7 +158,9 @@ def test_a_registration_without_a_learner_is_read(user: Any) -> None:
 def test_fields_without_a_column_are_kept() -> None:
     """What the API adds without notice stays, as JSON."""
     row: dict[str, Any] = {"id": 1, "email": "e", "card_banner": {"url": "u"}, "grade": None}
-    [extra, none] = typed(USERS, [row, {"id": 2}], [1, 1], NOW)[EXTRA_FIELDS].to_pylist()
+    batch, _, names = typed(USERS, [row, {"id": 2}], [1, 1], NOW)
+    [extra, none] = batch[EXTRA_FIELDS].to_pylist()
+    assert names == {"card_banner", "grade"}
     assert json.loads(extra) == {"card_banner": {"url": "u"}, "grade": None}
     assert none is None
 
@@ -129,7 +168,7 @@ def test_fields_without_a_column_are_kept() -> None:
 def test_the_last_of_equal_ids_stays() -> None:
     """Within a batch the later row replaces the earlier one, whatever the type of its id."""
     rows: list[dict[str, Any]] = [{"id": 1, "email": "early"}, {"id": 2}, {"id": "1", "email": "late"}]
-    batch = typed(USERS, rows, [1, 1, 2], NOW)
+    batch = typed(USERS, rows, [1, 1, 2], NOW).table
     assert batch["id"].to_pylist() == ["2", "1"]
     assert batch["email"].to_pylist() == [None, "late"]
 

@@ -1,4 +1,4 @@
--- One row a registration, with its learner and its training.
+-- One row a registration that is not deleted, with its learner and its training.
 WITH registered AS (
     SELECT
         *,
@@ -10,6 +10,7 @@ WITH registered AS (
             ELSE 'not_started'
         END AS status
     FROM analytics.registrations
+    WHERE _deleted_at IS NULL
 )
 
 SELECT

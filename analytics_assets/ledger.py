@@ -1,0 +1,79 @@
+"""What a complete sync leaves behind besides its rows: what it set aside, what it shows to be deleted, its own entry.
+
+All of it is written after the load, in one transaction: a sync that got no further has no entry and infers nothing.
+"""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from analytics_assets.batches import FEW, Sync
+from analytics_assets.schema import DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table, create_table
+from analytics_assets.warehouse import SqlClient, comment, exists
+
+
+class Counts(NamedTuple):
+    """Rows in the table, of these in the sync, of these deleted in all; and newly found deleted by this sync."""
+
+    total: int
+    in_sync: int
+    deleted: int
+    newly_deleted: int
+
+
+def least_rows(client: SqlClient, table: Table, shrinking_share: float) -> int:
+    """The fewest rows the next sync may have: at most that share fewer than the last, or ten; 0 before the first."""
+    if not exists(client, SYNCS.name):
+        return 0
+    last = f"SELECT row_count FROM {SYNCS.name} WHERE resource = %s ORDER BY started_at DESC LIMIT 1"
+    [rows] = next(iter(client.execute_sql(last, table.name) or []), [0])
+    return max(0, rows - max(FEW, int(rows * shrinking_share)))
+
+
+def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
+    """Enter a sync whose rows have just been loaded."""
+    with client.begin_transaction():
+        for book in LEDGER.values():
+            client.execute_sql(create_table(book, client.capabilities.sqlglot_dialect))
+            comment(client, book)
+        comment(client, table)
+        for rejected in sync.rejected:
+            client.execute_sql(
+                f"INSERT INTO {REJECTED_ROWS.name} VALUES (%s, %s, %s, %s, %s, %s)",
+                *(table.name, *rejected, sync.started_at),
+            )
+        _mark_deleted(client, table, sync)
+        before = f"DELETE FROM {REJECTED_ROWS.name} WHERE resource = %s AND synced_at < %s"
+        client.execute_sql(before, table.name, sync.started_at)
+        counts = _counts(client, table, sync)
+        client.execute_sql(
+            f"INSERT INTO {SYNCS.name} VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            *(table.name, sync.started_at, datetime.now(UTC), counts.in_sync + len(sync.rejected)),
+            *(len(sync.rejected), counts.newly_deleted, sync.pages, sync.calls),
+        )
+    return counts
+
+
+def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
+    """Mark what neither this nor the last complete sync has seen.
+
+    One miss is not enough, because rows move between pages while a long read goes on. A row that was set aside in
+    either sync was seen; one that was set aside without its id may have been any row, so nothing is inferred then.
+    """
+    [[previous]] = client.execute_sql(f"SELECT max(started_at) FROM {SYNCS.name} WHERE resource = %s", table.name) or []
+    aside = f"SELECT id FROM {REJECTED_ROWS.name} WHERE resource = %s"
+    nameless = client.execute_sql(f"{aside} AND id IS NULL LIMIT 1", table.name)
+    if previous is None or nameless:
+        return
+    client.execute_sql(
+        f"UPDATE {table.name} SET {DELETED_AT} = %s WHERE {LAST_SEEN_AT} < %s AND {DELETED_AT} IS NULL "
+        f"AND {table.key} NOT IN ({aside})",
+        *(sync.started_at, previous, table.name),
+    )
+
+
+def _counts(client: SqlClient, table: Table, sync: Sync) -> Counts:
+    tally = "coalesce(sum(CASE WHEN {} THEN 1 ELSE 0 END), 0)"
+    conditions = (f"{LAST_SEEN_AT} = %s", f"{DELETED_AT} IS NOT NULL", f"{DELETED_AT} = %s")
+    select = ", ".join(["count(*)", *map(tally.format, conditions)])
+    [row] = client.execute_sql(f"SELECT {select} FROM {table.name}", sync.started_at, sync.started_at) or []
+    return Counts(*map(int, row))

@@ -1,0 +1,192 @@
+"""What a complete sync leaves behind: rows set aside, deletions, its entry; and what an incomplete one does not."""
+
+import json
+from typing import Any
+
+import dagster as dg
+
+from analytics_assets import history
+from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.contract_api import ContractApi, body, status
+
+REJECTED = "SELECT id, reason, page FROM rejected_rows WHERE resource = 'users' ORDER BY id"
+DELETED = "SELECT id FROM users WHERE _deleted_at IS NOT NULL ORDER BY id"
+
+
+def users(*ids: Any, **fields: Any) -> list[dict[str, Any]]:
+    return [{"id": key, **fields} for key in ids]
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> str:
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    return history.failure_text(event)
+
+
+def test_an_unreadable_row_is_set_aside_until_it_can_be_read(
+    api: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """The rest of its page loads, a check warns with the reason, and a row that becomes readable leaves the rejects."""
+    api.rows["users"] = [*users(1, 2), {"id": 3, "created_at": "soon", "email": "e\u0000\ud800"}, {"email": "nobody"}]
+    result = materialize("users")
+    assert result.success
+    assert query("SELECT id FROM users ORDER BY id") == [("1",), ("2",)]
+    assert query(REJECTED) == [
+        ("3", "'email' is no text (str); 'created_at' is no timestamp (UTC) (str)", 1),
+        (None, "there is no 'id'", 1),
+    ]
+    kept = {text for (text,) in query('SELECT "row" FROM rejected_rows')}
+    assert json.dumps(api.rows["users"][2]) in kept
+    [check] = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert check.check_name == "rows_are_readable"
+    assert check.severity is dg.AssetCheckSeverity.WARN
+    assert "2 of 2 rows, such as 3: 'email' is no text" in (check.description or "")
+
+    api.rows["users"] = users(1, 2, 3)
+    result = materialize("users")
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert query(REJECTED) == []
+    assert query("SELECT count(*) FROM users") == [(3,)]
+
+
+def test_a_page_that_is_not_quite_json_loses_only_the_rows_that_are_not(
+    api: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """NaN, lone surrogates, bytes that are no text, numbers beyond a double, and integers beyond 64 bits."""
+    rows = [
+        b'{"id": 1, "score": NaN}',
+        b'{"id": 2, "pass_status": "\\ud800"}',
+        b'{"id": 3, "pass_status": "\xff"}',
+        b'{"id": 4, "score": 1e400}',
+        b'{"id": 5, "user": {"id": NaN}}',
+        b'{"id": 6, "new_field": [NaN]}',
+        b'{"id": 99999999999999999999, "score": 1}',
+        b'{"id": "7", "score": 7.5}',
+    ]
+    api.answers["registrations"].append(
+        body(b'{"has_more": false, "data": {"registrations": [' + b",".join(rows) + b"]}}")
+    )
+    assert materialize("registrations").success
+    assert query("SELECT id, score FROM registrations ORDER BY id") == [("7", 7.5), ("99999999999999999999", 1.0)]
+    assert [key for (key,) in query("SELECT id FROM rejected_rows ORDER BY id")] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_an_integer_id_beyond_64_bits_never_turns_into_a_float(
+    api: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """In a page that is strictly JSON too: its row is set aside, or the id is exact."""
+    api.rows["users"] = users(2**64 - 1, 2**64, 7)
+    materialize("users")
+    assert query("SELECT id FROM users ORDER BY id") == [("18446744073709551615",), ("7",)]
+    assert query("SELECT reason FROM rejected_rows") == [("'id' is no text (float)",)]
+
+
+def test_too_many_unreadable_rows_fail_before_the_load(
+    api: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """Eleven of a hundred are too many: nothing is loaded, and the message has the reasons but no value."""
+    api.rows["users"] = users(*range(100))
+    materialize("users")
+    api.rows["users"] = users(*range(100, 189)) + users(*range(11), created_at="secret")
+    message = failure_of(materialize("users"))
+    assert "11 of 100 rows cannot be read: 'created_at' is no timestamp (UTC) (str) (11 rows)" in message
+    assert "secret" not in message
+    assert query("SELECT count(*) FROM users") == [(100,)]
+    assert query(REJECTED) == []
+
+
+def test_a_resource_that_has_shrunk_is_accepted_once(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """Far fewer rows than before fail before the load, say how to accept them, and are accepted by a run option."""
+    api.rows["users"] = users(*range(100))
+    materialize("users")
+    api.rows["users"] = []
+    message = failure_of(materialize("users"))
+    assert "the API gave 0 rows, and 80 at least were expected after the last sync" in message
+    assert "accept_fewer_rows" in message
+    assert query("SELECT count(*) FROM syncs") == [(1,)]
+    accepting = {"ops": {"users": {"config": {"accept_fewer_rows": True}}}}
+    assert materialize("users", config=accepting).success
+    assert materialize("users").success, "what was accepted is what the next sync is compared with"
+
+
+def test_ten_rows_may_always_go(api: ContractApi, materialize: Materialize) -> None:
+    """A small resource may lose ten rows, whatever their share."""
+    api.rows["users"] = users(*range(12))
+    materialize("users")
+    api.rows["users"] = users(1, 2)
+    assert materialize("users").success
+    api.rows["users"] = []
+    assert materialize("users").success
+
+
+def test_a_deletion_is_inferred_from_two_misses(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """One miss is not enough; a row that comes back is back; the raw table keeps every row."""
+    api.rows["users"] = users(1, 2, 3)
+    materialize("users")
+    api.rows["users"] = users(1, 3)
+    materialize("users")
+    assert query(DELETED) == []
+    result = materialize("users")
+    assert query(DELETED) == [("2",)]
+    [event] = result.get_asset_materialization_events()
+    assert event.materialization.metadata["deleted_rows"].value == 1
+    api.rows["users"] = users(1, 2, 3)
+    materialize("users")
+    assert query(DELETED) == []
+    assert query("SELECT row_count, deleted FROM syncs ORDER BY started_at") == [(3, 0), (2, 0), (2, 1), (3, 0)]
+
+
+def test_a_failed_sync_infers_nothing(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """Syncs that fail are no misses, and have no entry."""
+    api.rows["users"] = users(1, 2)
+    materialize("users")
+    api.rows["users"] = users(1)
+    for _ in range(3):
+        api.answers["users"].append(status(404))
+        assert not materialize("users").success
+    materialize("users")
+    assert query(DELETED) == []
+    assert query("SELECT count(*) FROM syncs") == [(2,)]
+
+
+def test_a_row_that_was_set_aside_is_not_missing(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """A row that cannot be read for a while was seen; only two misses after that make it deleted."""
+    api.rows["users"] = users(1, 2)
+    materialize("users")
+    api.rows["users"] = users(1) + users(2, created_at="?")
+    for _ in range(3):
+        materialize("users")
+        assert query(DELETED) == []
+    api.rows["users"] = users(1)
+    materialize("users")
+    assert query(DELETED) == []
+    materialize("users")
+    assert query(DELETED) == [("2",)]
+
+
+def test_a_row_set_aside_without_its_id_may_be_any(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """While a row without an id is set aside, nothing is inferred."""
+    api.rows["users"] = users(1, 2)
+    materialize("users")
+    api.rows["users"] = [*users(1), {"email": "who?"}]
+    for _ in range(3):
+        materialize("users")
+    assert query(DELETED) == []
+
+
+def test_the_join_leaves_deleted_registrations_out_and_keeps_the_names_of_deleted_learners(
+    api: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """Deleted registrations are not counted; a deleted learner's registrations still have a name."""
+    api.rows["users"] = users(1, display_name="Ann")
+    api.rows["registrations"] = [{"id": n, "user": {"id": 1}} for n in (1, 2)]
+    names = ("users", "trainings", "registrations", "registrations_enriched")
+    materialize(*names)
+    api.rows["users"], api.rows["registrations"] = [], api.rows["registrations"][:1]
+    materialize("users", "registrations")
+    result = materialize(*names)
+    assert query("SELECT registration_id, user_display_name, has_user FROM registrations_enriched") == [
+        ("1", "Ann", True)
+    ]
+    assert query("SELECT count(*) FROM registrations") == [(2,)]
+    checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert checks["has_every_registration_once"]
