@@ -69,7 +69,9 @@ def run() -> int:
         print(f"Reading {url}", flush=True)
         job = defs.resolve_job_def("analytics_job")
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        result = job.execute_in_process(run_config=quiet, instance=instance, raise_on_error=False)
+        tags = {history.PROCESS_TAG: str(os.getpid())}
+        history.end_lost_runs(instance)
+        result = job.execute_in_process(quiet, instance, tags=tags, raise_on_error=False)
         failures = [history.failure_text(event) for event in result.all_events if event.is_step_failure]
         return report(result, failures)
 

@@ -111,4 +111,16 @@ def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
         requests.post(url, json={"text": text}, timeout=10).raise_for_status()
 
 
-sensors = [marts_sensor, new_rows_sensor, failed_run_sensor]
+@dg.sensor(
+    name="lost_runs_sensor",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Marks as failed a `make run` whose process was killed; it would keep the join waiting for ever.",
+)
+def lost_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Starts nothing."""
+    lost = history.end_lost_runs(context.instance)
+    return dg.SkipReason(f"Ended {', '.join(lost)}" if lost else "No run is lost")
+
+
+sensors = [marts_sensor, new_rows_sensor, failed_run_sensor, lost_runs_sensor]

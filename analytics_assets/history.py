@@ -1,9 +1,12 @@
 """Questions to Dagster's history of an asset: its last success, its last try, and what went wrong."""
 
+import os
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import dagster as dg
+
+PROCESS_TAG = "analytics_assets/process"
 
 
 class Materialization(NamedTuple):
@@ -27,6 +30,31 @@ def last_run(instance: dg.DagsterInstance, name: str) -> dg.DagsterRun | None:
     """The newest run that was to make the asset, finished or not."""
     planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
     return instance.get_run_by_id(planned.run_id) if planned else None
+
+
+def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark as failed the runs of `make run` whose process is gone, and give their ids.
+
+    Dagster itself watches only runs that it has launched. A run that stays started for ever would keep everything
+    waiting that waits for the assets it was making.
+    """
+    lost = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        process = run.tags.get(PROCESS_TAG)
+        if process and not _is_alive(int(process)):
+            instance.report_run_failed(run, f"Process {process}, which executed this run, is gone.")
+            lost.append(run.run_id)
+    return lost
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def failure_text(event: dg.DagsterEvent) -> str:

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from analytics_assets import history
 from analytics_assets.environment import PROJECT
 from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import Query
@@ -104,8 +106,8 @@ def test_an_address_without_a_key_is_refused(api: ContractApi, monkeypatch: pyte
     assert "API_BASE_URL is set, but API_KEY is not" in error
 
 
-def test_a_killed_run_loses_and_doubles_nothing(api: ContractApi, query: Query) -> None:
-    """After kill -9 in the middle of a read, the next run starts at once and gives exact counts."""
+def test_a_killed_run_loses_and_doubles_nothing(api: ContractApi, query: Query, dagster_home: Path) -> None:
+    """After kill -9 in the middle of a read no run stays started, and the next starts at once with exact counts."""
     api.rows["registrations"] = [{"id": number} for number in range(1500)]
     assert run()[0] == 0
     api.rows["registrations"] += [{"id": number} for number in range(1500, 3000)]
@@ -122,6 +124,10 @@ def test_a_killed_run_loses_and_doubles_nothing(api: ContractApi, query: Query) 
     assert process.returncode == -signal.SIGKILL
     assert query("SELECT count(*) FROM registrations") == [(1500,)]
     api.page = api.contract_page
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        [lost] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        assert history.end_lost_runs(instance) == [lost.run_id]
+        assert not instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
     code, _, progress = run()
     assert code == 0, progress
     assert query("SELECT count(*), count(DISTINCT id) FROM registrations") == [(3000, 3000)]

@@ -176,7 +176,7 @@ def test_checks_have_their_evidence(page: Page) -> None:
 def test_automation_is_there_and_ticks(page: Page, ask: Ask) -> None:
     """Schedule and sensors are listed; what does not call the API runs and ticks from the start."""
     page.goto("/automation")
-    for name in ("nightly_schedule", "new_rows_sensor", "marts_sensor", "failed_run_sensor"):
+    for name in ("nightly_schedule", "new_rows_sensor", "marts_sensor", "failed_run_sensor", "lost_runs_sensor"):
         expect(page.get_by_text(name).first).to_be_visible()
 
     def ticks() -> dict[str, tuple[str, bool]]:
