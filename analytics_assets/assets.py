@@ -1,21 +1,21 @@
 """The six resources as assets: each its own `@dlt_assets` op, which can fail, be retried and be repeated alone."""
 
+import gc
 import logging
 import os
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import dagster as dg
-from dagster_dlt import DagsterDltResource, DagsterDltTranslator, dlt_assets
+from dagster_dlt import DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
 from dlt import Pipeline
 from pydantic import Field
 
-from analytics_assets import history, ledger, warehouse
+from analytics_assets import ledger, warehouse
 from analytics_assets.batches import Sync
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
@@ -23,8 +23,6 @@ from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import source
 
 logger = logging.getLogger(__name__)
-# dagster-dlt calls dlt by a name that dlt is about to drop; nothing here can change that.
-warnings.filterwarnings("ignore", message="drop_pending_packages is deprecated")
 
 
 @dataclass
@@ -53,29 +51,49 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         name=table.name,
         dagster_dlt_translator=Translator(),
     )
-    def load(
-        context: dg.AssetExecutionContext, config: SyncConfig, dlt: DagsterDltResource
-    ) -> Iterator[dg.MaterializeResult[Any]]:
+    def load(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
-        with _explained(context, table), warehouse.writing():
-            pipeline = warehouse.pipeline(table.name)
-            sync = _sync(table, pipeline, config)
-            for result in dlt.run(context, source(table, sync), pipeline, loader_file_format="parquet"):
-                assert isinstance(result, dg.MaterializeResult)
+        with _explained(context, table) as known, warehouse.syncing(table.name) as pipeline:
+            with warehouse.connection(pipeline) as client:
+                known["held"] = ledger.held(client, table)
+                sync = _sync(ledger.last_sync(client, table), config)
+            # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
+            # and what has been read is not to be lost while the warehouse is.
+            with collecting_less_garbage(), closing(sync):
+                pipeline.extract(source(table, sync), loader_file_format="parquet")
+            with warehouse.writing():
+                pipeline.normalize()
+                load_id = pipeline.load().loads_ids[0]
                 metadata = _entered(table, sync, pipeline)
-                metadata["seconds"] = round(time.monotonic() - started, 2)
-                yield result._replace(metadata=metadata)
+        return dg.MaterializeResult(
+            asset_key=table.name,
+            metadata={**metadata, "seconds": round(time.monotonic() - started, 2), "load_id": load_id},
+        )
 
     return load
 
 
-def _sync(table: Table, pipeline: Pipeline, config: SyncConfig) -> Sync:
-    """A sync with the limits that are configured for it."""
-    sync = Sync(rejected_share=float(os.environ["REJECTED_SHARE"]))
-    if not config.accept_fewer_rows:
-        with warehouse.connection(pipeline) as client:
-            sync.least_rows = ledger.least_rows(client, table, float(os.environ["SHRINKING_SHARE"]))
-    return sync
+def _sync(last: ledger.LastSync, config: SyncConfig) -> Sync:
+    """A sync with the limits that are configured for it, given the last one."""
+    shrinking = float(os.environ["SHRINKING_SHARE"])
+    return Sync(
+        known_pages=last.pages,
+        least_rows=0 if config.accept_fewer_rows else ledger.least_rows(last, shrinking),
+        rejected_share=float(os.environ["REJECTED_SHARE"]),
+    )
+
+
+@contextmanager
+def collecting_less_garbage() -> Iterator[None]:
+    """Python's garbage collector runs seldom inside: over millions of rows, none of them garbage, it takes long."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
@@ -86,45 +104,38 @@ def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
     return {
         "dagster/row_count": counts.total,
         "rows_in_sync": counts.in_sync,
+        "rows_read": sync.rows,
         "rejected_rows": len(sync.rejected),
         "deleted_rows": counts.deleted,
         "pages": sync.pages,
         "calls": sync.calls,
-        "load_id": warehouse.load_id(pipeline),
         "extra_fields": sorted(sync.extra_fields),
         "dagster/table_name": name,
     }
 
 
 @contextmanager
-def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[None]:
-    """Turns an error into a request for another try where that may help, else into a failure a person can act on."""
+def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict[str, str]]:
+    """Turns an error into a request for another try where that may help, else into a failure a person can act on.
+
+    What the table holds is to be put under `held` as soon as it is known.
+    """
+    known = {"held": "What the table holds could not be asked."}
     try:
-        yield
+        yield known
     except Exception as error:
-        cause = _cause(error)
-        retries = int(os.environ["SYNC_RETRIES"])
-        if is_transient(cause) and context.op_execution_context.retry_number < retries:
+        cause, retries = _causes(error)[-1], int(os.environ["SYNC_RETRIES"])
+        if any(map(is_transient, _causes(error))) and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
             logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, cause, seconds)
             raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from error
-        what = f"{table.name} was not loaded: {cause}. {_held(context.instance, table)}"
+        what = f"{table.name} was not loaded: {cause}. {known['held']}"
         raise dg.Failure(what, {"cause": str(cause)}, allow_retries=False) from error
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The error at the bottom: dlt wraps what a source raises twice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _held(instance: dg.DagsterInstance, table: Table) -> str:
-    """What the table holds, as its last materialization has said."""
-    loaded = history.last_materialization(instance, table.name)
-    if loaded is None:
-        return "It has never been loaded."
-    return f"The table still holds {loaded.metadata['dagster/row_count']} rows of {loaded.time:%Y-%m-%d %H:%M} UTC."
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, down to the bottom: dlt wraps what a source raises twice."""
+    return [error, *(_causes(error.__cause__) if error.__cause__ else [])]
 
 
 assets = [_asset(table) for table in RESOURCES.values()]

@@ -4,16 +4,20 @@ What calls the API is stopped until somebody switches it on, in the UI or by `AU
 """
 
 import os
+import time
 
 import dagster as dg
 import requests
+from tenacity import retry, stop_after_attempt, wait_exponential
 
 from analytics_assets import history
 from analytics_assets.catalog import API_GROUP, MARTS_GROUP
+from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import has_row
 
-RUNNING = os.environ["AUTOMATION"] == "running"
+GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read
+RUNNING = {"running": True, "stopped": False}[os.environ["AUTOMATION"]]
 
 analytics_job = dg.define_asset_job(
     "analytics_job",
@@ -52,46 +56,54 @@ def new_rows_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.S
     """With `per_page=1`, page number rows + 1 exists only if the resource has grown."""
     tags: dict[str, str] = {}
     notes: list[str] = []
-    errors: list[Exception] = []
+    failed = 0
     for table in RESOURCES.values():
         try:
-            growth = _growth(context.instance, table)
-        except (requests.RequestException, ValueError) as error:
-            errors.append(error)
+            position = _position(context.instance, table)
+            if position and has_row(table, int(position.partition("@")[0])):
+                tags[f"{GROWN}/{table.name}"] = position
+        except Waiting as waiting:
+            notes.append(f"{table.name}: {waiting}")
+        except (requests.RequestException, UnexpectedResponse) as error:
+            failed += 1
+            context.log.warning(f"{table.name}: {error}")
             notes.append(f"{table.name}: {error}")
-        else:
-            if growth:
-                tags[f"grown/{table.name}"] = growth
-    if len(errors) == len(RESOURCES):
-        raise errors[0]
-    for note in notes:
-        context.log.warning(note)
+            if failed == len(RESOURCES):
+                raise
     if tags:
-        return dg.RunRequest(asset_selection=[dg.AssetKey(tag.removeprefix("grown/")) for tag in tags], tags=tags)
+        return dg.RunRequest(asset_selection=[dg.AssetKey(tag.rpartition("/")[2]) for tag in tags], tags=tags)
     return dg.SkipReason("; ".join(["No new rows", *notes]))
 
 
-def _growth(instance: dg.DagsterInstance, table: Table) -> str | None:
-    """What to tag a run with that reads the new rows of `table`; None where nothing is new or it is being read.
+class Waiting(Exception):
+    """There is no need to ask the API about a resource just now; the message says why."""
 
-    The tag names the rows and the run of the last sync, so that one growth is asked for once, and again only if the
-    run that was asked for has failed.
+
+def _position(instance: dg.DagsterInstance, table: Table) -> str:
+    """The number of the row that only exists if the resource has grown, and the run that made it the next one.
+
+    Together they tag the run that is to read the growth: one growth is asked for once, and again only if that run has
+    failed. Raises `Waiting` where nothing is to be asked.
     """
-    tag = f"grown/{table.name}"
-    rows, base = 0, "0@"
-    if last := history.last_materialization(instance, table.name):
-        rows = int(str(last.metadata["rows_in_sync"]))
-        base = f"{rows}@{last.run_id}"
-        run = instance.get_run_by_id(last.run_id)
-        if run and run.tags.get(tag, "").startswith(f"{rows}@"):
-            return None  # that sync was made for a row beyond these, and did not get it: another would not either
+    tag = f"{GROWN}/{table.name}"
     run = history.last_run(instance, table.name)
     if run and not run.is_finished:
-        return None
-    asked = instance.get_runs(dg.RunsFilter(tags={tag: base}))
-    if any(not run.is_failure_or_canceled for run in asked):
-        return None
-    return base if has_row(table, rows + 1) else None
+        raise Waiting(f"being synced by run {run.run_id[:8]}")
+    last = history.last_materialization(instance, table.name)
+    number = 1 + int(last.metadata.get("rows_read", 0)) if last else 1
+    made_by = instance.get_run_by_id(last.run_id) if last else None
+    reached = int(made_by.tags.get(tag, "0@").partition("@")[0]) if made_by else 0
+    # A sync that was made for this row has not found it: the API counts a row that it does not give. Ask beyond.
+    number = max(number, reached + 1)
+    position = f"{number}@{last.run_id if last else 'never'}"
+    asked = instance.get_run_records(dg.RunsFilter(tags={tag: position}))
+    if any(not record.dagster_run.is_failure_or_canceled for record in asked):
+        raise Waiting("a run has been asked for")
+    if asked and asked[0].end_time:
+        pause = int(os.environ["NEW_ROWS_SECONDS"]) * (2 ** (len(asked) - 1) - 1)
+        if time.time() < asked[0].end_time + pause:
+            raise Waiting(f"{len(asked)} syncs have failed; the next is asked for {pause} s after the last")
+    return position
 
 
 @dg.run_failure_sensor(
@@ -102,13 +114,23 @@ def _growth(instance: dg.DagsterInstance, table: Table) -> str | None:
 )
 def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
     """One message a failed run: the failed assets by name, each with its cause."""
-    lines = [f"Run {context.dagster_run.run_id[:8]} of {context.dagster_run.job_name} failed."]
-    lines += [history.failure_text(event) for event in context.get_step_failure_events()]
-    text = "\n".join(lines)
+    failures = [history.failure_text(event) for event in context.get_step_failure_events()]
+    what = f"Run {context.dagster_run.run_id[:8]} of {context.dagster_run.job_name} failed."
+    text = "\n".join([what, *(failures or [context.failure_event.message or "No error is recorded."])])
     context.log.error(text)
-    url = os.environ.get("FAILURE_WEBHOOK_URL")
-    if url:
-        requests.post(url, json={"text": text}, timeout=10).raise_for_status()
+    if url := os.environ.get("FAILURE_WEBHOOK_URL"):
+        _post(url, text)
+
+
+@retry(stop=stop_after_attempt(3), wait=wait_exponential(), reraise=True)
+def _post(url: str, text: str) -> None:
+    """Post the message; an error does not show the address, which is a secret with most services."""
+    try:
+        status = requests.post(url, json={"text": text}, timeout=10).status_code
+    except requests.RequestException as error:
+        raise ConnectionError(f"the webhook could not be reached: {type(error).__name__}") from None
+    if status >= 400:
+        raise ConnectionError(f"the webhook answered HTTP {status}")
 
 
 @dg.sensor(

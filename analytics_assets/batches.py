@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -56,13 +56,15 @@ class TooFewRows(Exception):
 class Sync:
     """One reading of one resource: when it started, what it may do without, and what it took so far.
 
-    Fewer rows than `least_rows` are `TooFewRows`, a larger share of unreadable rows than `rejected_share` (and more
-    than ten) `TooManyRejected`; both before anything is loaded.
+    `known_pages` is where the resource ended last time. Fewer rows than `least_rows` are `TooFewRows`, a larger share
+    of unreadable rows than `rejected_share` (and more than ten) `TooManyRejected`; both before anything is loaded.
     """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     least_rows: int = 0
     rejected_share: float = 0.0
+    known_pages: int = 0
+    close: Callable[[], None] = field(default=lambda: None)
     rows: int = 0
     pages: int = 0
     calls: int = 0
@@ -93,17 +95,16 @@ class Batches:
         self._handed_out = False
         self._reported = time.monotonic()
 
-    def add(self, rows: Sequence[Row], page: int, last: bool) -> pa.Table | None:
-        """Take one page; return a batch if it is full, or the last and there is something, or nothing ever was.
+    def add(self, rows: Sequence[Row], pages: Sequence[int], last: bool) -> pa.Table | None:
+        """Take some rows, each with its page; return a batch if it is full, or the last, or nothing was there at all.
 
         A resource without rows gives one empty batch, so that its table exists with all its columns. With the last
-        page comes the verdict over the whole reading: `TooFewRows`, `TooManyRejected`.
+        rows comes the verdict over the whole reading: `TooFewRows`, `TooManyRejected`.
         """
         sync = self._sync
         self._rows += rows
-        self._pages += [page] * len(rows)
+        self._pages += pages
         sync.rows += len(rows)
-        sync.pages += 1
         if last or time.monotonic() - self._reported > REPORT_SECONDS:
             self._reported = time.monotonic()
             logger.info("%s: %s rows on %s pages read", self._table.name, f"{sync.rows:,}", f"{sync.pages:,}")
@@ -186,7 +187,7 @@ def _extra_fields(table: Table, rows: Sequence[Row]) -> list[Row]:
 
 
 def _id_in(value: Any, name: str) -> Any:
-    """The id of an embedded object, be it `{"id": ...}` or `{<name>: {"id": ...}}`; None where there is none."""
+    """The id of an embedded object, be it `{"id": ...}` or `{<name>: {"id": ...}}`; a bare value is the id itself."""
     if isinstance(value, dict) and isinstance(value.get(name), dict):
         value = value[name]
-    return value.get("id") if isinstance(value, dict) else None
+    return value.get("id") if isinstance(value, dict) else value

@@ -65,10 +65,10 @@ CLAIMS: list[Claim] = [
         "has_every_registration_once",
         ENRICHED,
         "There are exactly as many rows as registrations that are not deleted, and the same ones.",
-        "SELECT coalesce(r.id, e.registration_id) AS id "
-        "FROM (SELECT id FROM registrations WHERE _deleted_at IS NULL) AS r "
-        "FULL JOIN registrations_enriched AS e ON e.registration_id = r.id "
-        "WHERE r.id IS NULL OR e.registration_id IS NULL",
+        "SELECT coalesce(r.id, e.id) AS id "
+        "FROM (SELECT id, count(*) AS n FROM registrations WHERE _deleted_at IS NULL GROUP BY id) AS r "
+        "FULL JOIN (SELECT registration_id AS id, count(*) AS n FROM registrations_enriched GROUP BY 1) AS e "
+        "ON e.id = r.id WHERE r.n IS DISTINCT FROM e.n",
     ),
     Claim(
         "users_are_matched",

@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import os
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +16,16 @@ from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.specs import RuntimeConfiguration
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential,
+    wait_random,
+)
+from tenacity.nap import sleep_using_event
 
 logger = logging.getLogger(__name__)
 
@@ -97,27 +108,36 @@ class JsonAdapter(HTTPAdapter):
     (`RUNTIME__REQUEST_MAX_ATTEMPTS`, `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`).
     """
 
-    def __init__(self, attempts: int | None = None) -> None:
-        super().__init__()
+    def __init__(self, attempts: int | None = None, connections: int = 1) -> None:
+        super().__init__(pool_maxsize=connections)
         settings = resolve_configuration(RuntimeConfiguration())
         self.calls = 0
+        self._counting = threading.Lock()
+        self._closing = threading.Event()
         self._timeout = (CONNECT_SECONDS, settings.request_timeout)
         self._longest_wait = settings.request_max_retry_delay
         factor = settings.request_backoff_factor
         self._backoff = wait_exponential(multiplier=factor, max=self._longest_wait) + wait_random(0, factor)
         self._retrying = Retrying(
-            stop=stop_after_attempt(attempts or settings.request_max_attempts),
+            stop=stop_after_attempt(attempts or settings.request_max_attempts) | stop_when_event_set(self._closing),
             retry=retry_if_exception(is_transient),
             wait=self._wait,
+            sleep=sleep_using_event(self._closing),
             before_sleep=self._log,
             reraise=True,
         )
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        return self._retrying(self._send_once, request, *args, **{**kwargs, "timeout": self._timeout})
+        return self._retrying.copy()(self._send_once, request, *args, **{**kwargs, "timeout": self._timeout})
+
+    def close(self) -> None:
+        """End: nothing is tried again from here on."""
+        self._closing.set()
+        super().close()
 
     def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        self.calls += 1
+        with self._counting:
+            self.calls += 1
         response = super().send(request, *args, **kwargs)
         if response.is_redirect:
             return response
@@ -188,11 +208,17 @@ def _retry_after(response: requests.Response | None) -> float | None:
         return None
 
 
-def session(attempts: int | None = None) -> tuple[requests.Session, JsonAdapter]:
-    """A session for the API, and its adapter, which counts the calls."""
-    adapter = JsonAdapter(attempts)
+def session(adapter: HTTPAdapter) -> requests.Session:
+    """A session that sends everything through `adapter`, with the token; proxies and certificates as configured.
+
+    The environment is asked once and not for each request, which takes longer than many an answer.
+    """
     session = requests.Session()
+    base_url = str(dlt.config["api_base_url"])
+    session.proxies.update(requests.utils.get_environ_proxies(base_url))
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    session.trust_env = False
     session.auth = BearerToken()
     session.mount("http://", adapter)
     session.mount("https://", adapter)
-    return session, adapter
+    return session

@@ -1,7 +1,6 @@
 """What Dagster loads: the lists of everything, and nothing else."""
 
 import dagster as dg
-from dagster_dlt import DagsterDltResource
 
 from analytics_assets import assets, automation, checks, marts
 
@@ -11,6 +10,5 @@ defs = dg.Definitions(
     jobs=[automation.analytics_job, *automation.resource_jobs],
     schedules=[automation.nightly_schedule],
     sensors=automation.sensors,
-    resources={"dlt": DagsterDltResource()},
     executor=dg.in_process_executor,  # one import of the stack a run, and no writer that outlives it
 )

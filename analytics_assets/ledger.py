@@ -20,13 +20,33 @@ class Counts(NamedTuple):
     newly_deleted: int
 
 
-def least_rows(client: SqlClient, table: Table, shrinking_share: float) -> int:
-    """The fewest rows the next sync may have: at most that share fewer than the last, or ten; 0 before the first."""
+class LastSync(NamedTuple):
+    """What the last complete sync of a resource read; nothing before the first."""
+
+    row_count: int = 0
+    pages: int = 0
+
+
+def last_sync(client: SqlClient, table: Table) -> LastSync:
+    """The last complete sync of the resource."""
     if not exists(client, SYNCS.name):
-        return 0
-    last = f"SELECT row_count FROM {SYNCS.name} WHERE resource = %s ORDER BY started_at DESC LIMIT 1"
-    [rows] = next(iter(client.execute_sql(last, table.name) or []), [0])
-    return max(0, rows - max(FEW, int(rows * shrinking_share)))
+        return LastSync()
+    last = f"SELECT row_count, pages FROM {SYNCS.name} WHERE resource = %s ORDER BY started_at DESC LIMIT 1"
+    return LastSync(*next(iter(client.execute_sql(last, table.name) or []), ()))
+
+
+def least_rows(last: LastSync, shrinking_share: float) -> int:
+    """The fewest rows the next sync may have: at most that share fewer than the last, or ten."""
+    return max(0, last.row_count - max(FEW, int(last.row_count * shrinking_share)))
+
+
+def held(client: SqlClient, table: Table) -> str:
+    """What the table holds now, in a sentence."""
+    if not exists(client, table.name):
+        return "It has never been loaded."
+    [(rows, seen)] = client.execute_sql(f"SELECT count(*), max({LAST_SEEN_AT}) FROM {table.name}") or []
+    when = f" of {seen.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if seen else ""
+    return f"The table still holds {rows} rows{when}."
 
 
 def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:

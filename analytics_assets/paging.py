@@ -1,10 +1,10 @@
-"""From an answer to the rows of a page, and on to the next page: the guard over what the API says.
+"""From answers to the rows of pages, in order: the guard over what the API says, and the paginator that counts pages.
 
 Where the rows of an answer stand is told to it; what they mean it does not know.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from dlt.common.utils import str2bool
@@ -12,12 +12,21 @@ from dlt.sources.helpers.rest_client.paginators import PageNumberPaginator
 
 from analytics_assets.client import shown
 
+Row = dict[str, Any]
+
 
 class UnexpectedResponse(Exception):
     """The API answered something that is not a page of rows; the message holds none of the answer's values."""
 
 
-def rows_at(path: Sequence[str], response: requests.Response) -> list[dict[str, Any]]:
+class Page(NamedTuple):
+    """The rows of one page, and whether there may be another."""
+
+    rows: list[Row]
+    has_more: bool
+
+
+def rows_at(path: Sequence[str], response: requests.Response) -> list[Row]:
     """The list of objects at `path` of the answer, or `UnexpectedResponse`, which names the URL and the status."""
     value = response.json()
     for step in path:
@@ -28,38 +37,42 @@ def rows_at(path: Sequence[str], response: requests.Response) -> list[dict[str, 
     raise UnexpectedResponse(f"{where}: there is no list of objects at {'.'.join(path)!r} of the answer")
 
 
-class PageNumbers(PageNumberPaginator):
-    """Pages from 1 until `has_more` says no; where it is missing, until an empty page, which always ends the reading.
+class Guard:
+    """Reads the answers of one resource, given in the order of its pages.
 
-    Guards every answer: raises `UnexpectedResponse` where rows are not at `path`, where `has_more` cannot be
-    understood, and where a page repeats the one before it.
+    `has_more` decides whether there is another page; where it is missing, every page but an empty one has another, and
+    an empty page is the last in any case. Raises `UnexpectedResponse` where the rows are not at `path`, where
+    `has_more` cannot be understood, and where a page repeats the one before it.
     """
 
     def __init__(self, path: Sequence[str]) -> None:
-        super().__init__(base_page=1, page_param="page", total_path=None)
         self._path = path
         self._previous: list[Any] = []
 
-    @property
-    def page(self) -> int:
-        """The number of the page that was read last."""
-        return self.current_value - 1
-
-    def init_request(self, request: requests.Request) -> None:
-        self._previous = []
-        super().init_request(request)
-
-    def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
+    def __call__(self, response: requests.Response) -> Page:
         rows = rows_at(self._path, response)
         where = shown(response.url)
-        ids = [row.get("id", row) for row in rows]
+        ids = [row if row.get("id") is None else row["id"] for row in rows]
         if rows and ids == self._previous:
             raise UnexpectedResponse(f"{where} repeats the page before it: the server seems to ignore 'page'")
         self._previous = ids
         more = response.json().get("has_more")
-        super().update_state(response, rows)
-        if more is not None:
-            try:
-                self._has_next_page = self._has_next_page and str2bool(str(more))
-            except ValueError:
-                raise UnexpectedResponse(f"{where}: 'has_more' is neither true nor false") from None
+        try:
+            return Page(rows, bool(rows) and (more is None or str2bool(str(more))))
+        except ValueError:
+            raise UnexpectedResponse(f"{where}: 'has_more' is neither true nor false") from None
+
+
+class PageNumbers(PageNumberPaginator):
+    """Counts pages from 1 through the answers of `readahead.Pages`, each of which carries one page or several."""
+
+    def __init__(self) -> None:
+        super().__init__(base_page=1, page_param="page", total_path=None)
+        self.pages: list[int] = []
+
+    def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
+        """Take the page number of each row, and go on behind the last page of the answer."""
+        sizes = response.json()["sizes"]
+        self.pages = [self.current_value + offset for offset, size in enumerate(sizes) for _ in range(size)]
+        self.current_value += len(sizes)
+        self._has_next_page = response.json()["has_more"]

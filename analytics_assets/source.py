@@ -1,5 +1,6 @@
 """The API as data, and the dlt source built from it. Knows nothing of Dagster."""
 
+import os
 from typing import Any
 
 import dlt
@@ -12,15 +13,16 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_assets import client
 from analytics_assets.batches import Batches, Sync
-from analytics_assets.paging import PageNumbers, rows_at
+from analytics_assets.paging import Guard, PageNumbers, rows_at
+from analytics_assets.readahead import ReadAhead
 from analytics_assets.schema import PAGE, Table, dlt_columns
 
 PAGE_SIZE = 100  # the most that the API gives
+ROWS = jsonpath.compile_path("rows")  # where `ReadAhead` puts them; a text would be parsed again for every answer
 
 
 def api(table: Table, session: requests.Session) -> RESTAPIConfig:
     """One resource of the API, in dlt's own words; read from `API_BASE_URL` and `API_RESOURCE_PATH`."""
-    rows = ("data", table.name)
     return {
         "client": {"base_url": dlt.config["api_base_url"], "session": session},
         "resources": [
@@ -33,28 +35,34 @@ def api(table: Table, session: requests.Session) -> RESTAPIConfig:
                 "endpoint": {
                     "path": _path(table),
                     "params": {"per_page": PAGE_SIZE},
-                    "data_selector": jsonpath.compile_path(".".join(rows)),
-                    "paginator": PageNumbers(rows),
+                    "data_selector": ROWS,
+                    "paginator": PageNumbers(),
                 },
             }
         ],
     }
 
 
-def _path(table: Table) -> str:
-    return str(dlt.config["api_resource_path"]).format(resource=table.name)
-
-
 def source(table: Table, sync: Sync | None = None) -> DltSource:
-    """A dlt source of one resource, `table`, for one use: pages become Arrow batches, and `sync` counts them."""
-    session, adapter = client.session()
+    """A dlt source of one resource, `table`, for one use: pages become Arrow batches, and `sync` counts them.
+
+    `sync.close` ends what it started.
+    """
     sync = sync or Sync()
+    pages = ReadAhead(Guard(_rows(table)), int(os.environ["READ_AHEAD"]), sync.known_pages)
+    session = client.session(pages)
+
+    def close() -> None:
+        session.close()
+        sync.calls = pages.calls  # now that no page is on its way any more
+
+    sync.close = close
     batches = Batches(table, sync)
 
-    def gather(page: PageData[dict[str, Any]], _: str | None = None) -> Any:
-        assert isinstance(page.paginator, PageNumbers)
-        sync.calls = adapter.calls
-        return batches.add(page, page.paginator.page, last=not page.paginator.has_next_page)
+    def gather(rows: PageData[dict[str, Any]], _: str | None = None) -> Any:
+        assert isinstance(rows.paginator, PageNumbers)
+        sync.pages = rows.paginator.current_value - 1
+        return batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
 
     source = rest_api_source(api(table, session), name=table.name)
     source.resources[table.name].add_step(gather)
@@ -63,6 +71,16 @@ def source(table: Table, sync: Sync | None = None) -> DltSource:
 
 def has_row(table: Table, number: int) -> bool:
     """Whether the API has a row number `number` (from 1) of this resource: one call, tried once."""
-    session, _ = client.session(attempts=1)
-    api = RESTClient(dlt.config["api_base_url"], session=session)
-    return bool(rows_at(("data", table.name), api.get(_path(table), {"page": number, "per_page": 1})))
+    with client.session(client.JsonAdapter(attempts=1)) as session:
+        api = RESTClient(dlt.config["api_base_url"], session=session)
+        response = api.get(_path(table), {"page": number, "per_page": 1})
+        return bool(rows_at(_rows(table), response))
+
+
+def _path(table: Table) -> str:
+    return str(dlt.config["api_resource_path"]).format(resource=table.name)
+
+
+def _rows(table: Table) -> tuple[str, str]:
+    """Where the rows stand in an answer."""
+    return ("data", table.name)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from analytics_assets.schema import BOOLEAN, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = pa.scalar(datetime.max.replace(tzinfo=UTC), TIME.arrow)
 # A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
 LEAST_MILLISECONDS = 100_000_000_000
 EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
@@ -95,7 +96,10 @@ def _times(values: list[Any]) -> pa.Array:
     milliseconds = pc.if_else(pc.less(pc.abs(numbers), LEAST_MILLISECONDS), pc.multiply(numbers, 1000), numbers)
     from_numbers = pc.round(pc.multiply(milliseconds, 1000)).cast(pa.int64()).cast(TIME.arrow)
     from_texts = pc.replace_substring_regex(texts, " UTC$", "Z").cast(TIME.arrow)
-    return pc.coalesce(from_numbers, from_texts)
+    times = pc.coalesce(from_numbers, from_texts)
+    if pc.any(pc.greater(times, LATEST)).as_py():
+        raise OverflowError("later than a datetime can be")
+    return times
 
 
 def _jsons(values: list[Any]) -> pa.Array:

@@ -24,21 +24,39 @@ from analytics_assets.schema import Table, comments
 logger = logging.getLogger(__name__)
 
 DATASET = "analytics"
+SAMPLE = "READS_SAMPLE_API"  # set in the environment of what reads the sample API
 SqlClient = SqlClientBase[Any]
 
 
-def pipeline(name: str) -> dlt.Pipeline:
-    """The pipeline `analytics_<name>`: each resource has its own, so that one broken load holds up no other.
+@contextmanager
+def syncing(name: str) -> Iterator[dlt.Pipeline]:
+    """The pipeline `analytics_<name>`, emptied, for one process at a time: two on one pipeline get in each other's way.
 
-    To be made only inside `writing`: two processes that make the same one at once get in each other's way.
+    Each resource has its own, so that one broken load holds up no other. What a killed run left in it is gone.
     """
+    folder = Path(os.environ["DLT_DATA_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / f"{name}.lock", f"another run syncs {name}"):
+        yield _pipeline(name).drop()
+
+
+def _pipeline(name: str) -> dlt.Pipeline:
     return dlt.pipeline(f"{DATASET}_{name}", destination=dlt.destination("warehouse"), dataset_name=DATASET)
 
 
-def load_id(pipeline: dlt.Pipeline) -> str:
-    """The id under which dlt keeps the last load of `pipeline` in its table `_dlt_loads`."""
-    trace = pipeline.last_trace
-    return str(trace.last_load_info.loads_ids[0]) if trace and trace.last_load_info else ""
+@contextmanager
+def _locked(file: Path, why: str) -> Iterator[None]:
+    """Holds a lock that is freed at once when its holder is killed; may be entered again inside."""
+    lock = FileLock(file, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s; waiting for it", why)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def database_file() -> Path | None:
@@ -62,24 +80,43 @@ def _database_file(_: str | None) -> Path | None:
 def writing() -> Iterator[None]:
     """Admits one process at a time to a DuckDB file, waiting for it; may be entered again inside.
 
-    The lock beside the file is freed at once when its holder is killed. The file stays open inside, since opening it
-    takes longer than most of what is done with it, and so that nobody who opens it meanwhile can make a load fail.
+    The file stays open inside, since opening it takes longer than most of what is done with it.
     """
     file = database_file()
     if file is None:
         yield
         return
-    lock = FileLock(f"{file}.lock", is_singleton=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("another run writes to %s; waiting for it", file)
-        lock.acquire()
-    try:
-        with _opened(file):
+    with _locked(Path(f"{file}.lock"), f"another run writes to {file}"):
+        _move_sample_data_aside(file)
+        with _opened(file) as database:
+            _refuse_to_mix(file, database)
             yield
-    finally:
-        lock.release()
+
+
+class MixedData(Exception):
+    """Sample data would come into a warehouse of real data."""
+
+
+def _sample_mark(file: Path) -> Path:
+    """The file that says that the warehouse beside it holds sample data."""
+    return file.with_name(f"{file.name}.sample")
+
+
+def _move_sample_data_aside(file: Path) -> None:
+    mark = _sample_mark(file)
+    if SAMPLE not in os.environ and mark.exists():
+        if file.exists():
+            aside = file.replace(file.with_name(f"sample-{file.name}"))
+            logger.info("the sample data was moved to %s", aside)
+        mark.unlink()
+
+
+def _refuse_to_mix(file: Path, database: duckdb.DuckDBPyConnection) -> None:
+    mark = _sample_mark(file)
+    if SAMPLE in os.environ and not mark.exists():
+        if database.execute("SELECT 1 FROM information_schema.tables LIMIT 1").fetchone():
+            raise MixedData(f"{file} holds data of a real API, and sample data would mix with it; set API_KEY in .env")
+        mark.touch()
 
 
 def _opened(file: Path) -> duckdb.DuckDBPyConnection:
@@ -99,7 +136,7 @@ def _opened(file: Path) -> duckdb.DuckDBPyConnection:
 @contextmanager
 def connection(of: dlt.Pipeline | None = None) -> Iterator[SqlClient]:
     """An SQL client that stands in the dataset: table names need no qualifying. `of` saves making a pipeline for it."""
-    with writing(), (of or pipeline("marts")).sql_client() as client:
+    with writing(), (of or _pipeline("marts")).sql_client() as client:
         yield client
 
 

@@ -41,6 +41,10 @@ class ContractApi:
             "data": {resource: rows[(page - 1) * size : page * size]},
         }
 
+    def render(self, resource: str, page: int, size: int) -> bytes:
+        """The body of an answer, as bytes."""
+        return json.dumps(self.page(resource, page, size)).encode()
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -62,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         elif resource in self.api.always:
             self.api.always[resource](self)
         else:
-            self.send(200, json.dumps(self.api.page(resource, query["page"], min(100, query["per_page"]))).encode())
+            self.send(200, self.api.render(resource, query["page"], min(100, query["per_page"])))
 
     def send(self, status: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.send_response(status)

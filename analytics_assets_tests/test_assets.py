@@ -20,8 +20,11 @@ def failure_of(result: dg.ExecuteInProcessResult, step: str = "users") -> str:
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 1000])
-def test_every_row_is_loaded(api: ContractApi, materialize: Materialize, query: Query, count: int) -> None:
+def test_every_row_is_loaded(
+    api: ContractApi, materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     """Every page's rows arrive, once, and a full last page costs no call more."""
+    monkeypatch.setenv("READ_AHEAD", "1")
     api.rows["trainings"] = [{"id": number, "name": f"Training {number}"} for number in range(count)]
     assert materialize("trainings").success
     assert query("SELECT count(*), count(DISTINCT id) FROM trainings") == [(count, count)]
@@ -71,8 +74,11 @@ def test_an_id_in_two_batches_is_one_row(
     assert event.materialization.metadata["rows_in_sync"].value == 300
 
 
-def test_a_materialization_carries_its_figures(api: ContractApi, materialize: Materialize) -> None:
+def test_a_materialization_carries_its_figures(
+    api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows in this sync and in the table, pages, calls, seconds, the load id and the table's name stand beside it."""
+    monkeypatch.setenv("READ_AHEAD", "1")
     api.rows["users"] = [{"id": number} for number in range(150)]
     materialize("users")
     del api.rows["users"][120:]
@@ -84,6 +90,7 @@ def test_a_materialization_carries_its_figures(api: ContractApi, materialize: Ma
     assert metadata == {
         "dagster/row_count": 150,
         "rows_in_sync": 120,
+        "rows_read": 120,
         "rejected_rows": 0,
         "deleted_rows": 0,
         "extra_fields": [],

@@ -13,7 +13,7 @@ from analytics_assets import automation
 from analytics_assets.definitions import defs
 from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import Materialize
-from analytics_assets_tests.contract_api import ContractApi, status
+from analytics_assets_tests.contract_api import ContractApi, body, status
 
 Tick = Callable[[], dg.RunRequest | dg.SkipReason]
 
@@ -98,28 +98,93 @@ def test_growth_is_asked_for_again_if_the_run_fails(
 def test_a_row_that_never_arrives_is_not_asked_for_for_ever(
     api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
 ) -> None:
-    """Where the API counts an id twice, one sync finds that out; there is no second for the same reason."""
-    api.rows["users"] = [{"id": 1}, {"id": 1}]
+    """Where the API counts a row that it does not give, one sync finds that out, and real growth is still seen."""
+
+    def hiding_the_first(resource: str, page: int, size: int) -> Any:
+        answer = api.contract_page(resource, page, size)
+        if size > 1 and page == 1:
+            del answer["data"][resource][:1]
+        return answer
+
+    api.page = hiding_the_first
+    api.rows["users"] = [{"id": 1}, {"id": 2}]
     materialize(*RESOURCES)
     assert run(instance, tick()).success
     assert selected(tick()) == set()
-    api.rows["users"] = [{"id": 1}, {"id": 2}, {"id": 3}]
-    materialize("users")
-    api.rows["users"].append({"id": 4})
+    api.rows["users"].append({"id": 3})
+    assert selected(tick()) == {"users"}
+
+
+def test_a_shrunk_resource_is_still_watched(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
+) -> None:
+    """A row that was asked for and gone again does not hide what comes later."""
+    api.rows["users"] = [{"id": 1}]
+    materialize(*RESOURCES)
+    api.rows["users"].append({"id": 2})
+    request = tick()
+    del api.rows["users"][1]
+    assert run(instance, request).success
+    api.rows["users"] += [{"id": number} for number in range(2, 6)]
+    assert selected(tick()) == {"users"}
+
+
+def test_a_resource_that_fails_again_and_again_is_asked_for_less_often(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
+) -> None:
+    """After the second failed sync the sensor waits, and says so, instead of spending the calls of a sync each tick."""
+    materialize(*RESOURCES)
+    api.rows["users"] = [{"id": number, "created_at": "?"} for number in range(20)]
+    for _ in range(2):
+        assert not run(instance, tick()).success
+    waiting = tick()
+    assert isinstance(waiting, dg.SkipReason)
+    assert waiting.skip_message == "No new rows; users: 2 syncs have failed; the next is asked for 300 s after the last"
+
+
+def test_a_resource_that_is_being_synced_is_said_to_be(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
+) -> None:
+    """A tick during a sync asks for nothing and says why."""
+    materialize(*RESOURCES)
+    api.rows["users"] = [{"id": 1}]
+    job, selection = defs.resolve_job_def("users_job"), frozenset({dg.AssetKey("users")})
+    running = instance.create_run_for_job(job, asset_selection=selection)
+    skipped = tick()
+    assert isinstance(skipped, dg.SkipReason)
+    assert skipped.skip_message == f"No new rows; users: being synced by run {running.run_id[:8]}"
+
+
+def test_a_materialization_reported_by_hand_is_no_sync(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
+) -> None:
+    """Without figures of a sync the resource is asked for."""
+    materialize(*RESOURCES)
+    api.rows["users"] = [{"id": 1}]
+    instance.report_runless_asset_event(dg.AssetMaterialization("users"))
     assert selected(tick()) == {"users"}
 
 
 def test_a_broken_resource_does_not_silence_the_sensor(api: ContractApi, materialize: Materialize, tick: Tick) -> None:
     """One endpoint that fails costs one call and is named; growth of the others is still found."""
     materialize(*RESOURCES)
-    api.always["users"] = status(500)
-    api.calls.clear()
-    skipped = tick()
-    assert isinstance(skipped, dg.SkipReason)
-    assert "users: HTTP 500" in (skipped.skip_message or "")
-    assert api.calls["users"] == 1
+    for fault, message in ((status(500), "users: HTTP 500"), (body(b'{"data": {}}'), "users: HTTP 200")):
+        api.always["users"] = fault
+        api.calls.clear()
+        skipped = tick()
+        assert isinstance(skipped, dg.SkipReason)
+        assert message in (skipped.skip_message or "")
+        assert api.calls["users"] == 1
     api.rows["trainings"].append({"id": 1})
     assert selected(tick()) == {"trainings"}
+
+
+def test_an_api_that_is_down_fails_the_tick(api: ContractApi, tick: Tick) -> None:
+    """Where no resource answers, the tick is an error."""
+    for name in RESOURCES:
+        api.always[name] = status(500)
+    with pytest.raises(Exception, match="HTTP 500"):
+        tick()
 
 
 def test_a_missing_key_fails_the_tick(api: ContractApi, tick: Tick, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,14 @@ def check_only(instance: dg.DagsterInstance, name: str) -> dict[str, dg.AssetChe
     [
         ("INSERT INTO users SELECT * FROM users", "users", "id_is_unique", "ERROR", 1, "1"),
         (
+            "CREATE OR REPLACE TABLE users AS SELECT * REPLACE (NULL AS id) FROM users",
+            "users",
+            "id_is_not_null",
+            "ERROR",
+            1,
+            "None",
+        ),
+        (
             "UPDATE trainings SET created_at = '2200-01-01'",
             "trainings",
             "times_are_not_in_the_far_future",

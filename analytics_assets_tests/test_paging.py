@@ -15,9 +15,19 @@ from analytics_assets_tests.contract_api import ContractApi, body
 USERS = RESOURCES["users"]
 
 
+@pytest.fixture(autouse=True)
+def one_page_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one page in flight no page is asked for that `has_more` has not promised: calls can be counted."""
+    monkeypatch.setenv("READ_AHEAD", "1")
+
+
 def read(sync: Sync | None = None) -> list[str]:
     """The ids that a sync of `users` would load, in order."""
-    return [key for batch in source(USERS, sync) for key in batch["id"].to_pylist()]
+    sync = sync or Sync()
+    try:
+        return [key for batch in source(USERS, sync) for key in batch["id"].to_pylist()]
+    finally:
+        sync.close()
 
 
 def refused(api: ContractApi) -> str:

@@ -1,7 +1,15 @@
 -- One row a registration that is not deleted, with its learner and its training.
 WITH registered AS (
     SELECT
-        *,
+        id,
+        user_id,
+        content_id,
+        created_at,
+        completed_at,
+        completion_percentage,
+        score,
+        is_completed,
+        pass_status,
         coalesce(due_at, due_date) AS due,
         CASE
             WHEN coalesce(is_completed, false) OR completed_at IS NOT NULL THEN 'completed'

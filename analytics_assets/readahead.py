@@ -1,0 +1,90 @@
+"""Later pages are requested while earlier ones are used, underneath a source that asks for one page after the other.
+
+What an answer means is told by the guard; how a single page is sent and tried again is the client's.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import requests
+
+from analytics_assets.client import JsonAdapter, JsonResponse
+from analytics_assets.paging import Page, Row
+
+Fetch = Callable[[requests.PreparedRequest], requests.Response]
+
+MOST_PAGES_IN_AN_ANSWER = 25  # each answer costs dlt as much as reading a page; more than this saves no more
+MOST_SECONDS_FOR_AN_ANSWER = 2.0
+
+
+class ReadAhead(JsonAdapter):
+    """Answers the request for a page with that page and those behind it, as `{"rows", "sizes", "has_more"}`.
+
+    `depth` pages at the most are in flight. The first answer is one page, the next two, then four: a resource of one
+    page costs one call. At `known_pages`, where the resource ended last time, nothing is requested before it is needed,
+    and behind it starts slowly again. Pages are given to `guard` in their order; a page that failed, or that the guard
+    refuses, raises when its turn comes.
+    """
+
+    def __init__(self, guard: Callable[[requests.Response], Page], depth: int, known_pages: int = 0) -> None:
+        super().__init__(connections=depth)
+        self._guard = guard
+        self._depth = depth
+        self._known_pages = known_pages
+        self._size = 1
+        self._ahead: dict[int, Future[requests.Response]] = {}
+        self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """The pages from the requested one on, in one answer."""
+        first = int(_query(request)["page"])
+        if first == self._known_pages + 1:
+            self._size = 1
+        size, end = self._size, time.monotonic() + MOST_SECONDS_FOR_AN_ANSWER
+        self._size = min(size * 2, MOST_PAGES_IN_AN_ANSWER)
+        fetch = partial(super().send, *args, **kwargs)
+        rows: list[Row] = []
+        sizes: list[int] = []
+        for page in count(first):
+            self._look_ahead(fetch, request, page, size)
+            response = self._ahead.pop(page).result()
+            got, has_more = self._guard(response)
+            rows += got
+            sizes.append(len(got))
+            if not has_more or page == self._known_pages or len(sizes) == size or time.monotonic() > end:
+                break
+        if has_more and page != self._known_pages:
+            self._look_ahead(fetch, request, page + 1, self._size)
+        answer = JsonResponse()
+        answer.__dict__.update(response.__dict__)
+        answer.body = {"rows": rows, "sizes": sizes, "has_more": has_more}
+        return answer
+
+    def _look_ahead(self, fetch: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:
+        stop = start + min(size, self._depth)
+        if start <= self._known_pages:
+            stop = min(stop, self._known_pages + 1)
+        for page in range(start, stop):
+            if page not in self._ahead:
+                self._ahead[page] = self._threads.submit(fetch, _at_page(request, page))
+
+    def close(self) -> None:
+        """End everything that is under way."""
+        super().close()
+        self._threads.shutdown(cancel_futures=True)
+
+
+def _query(request: requests.PreparedRequest) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(str(request.url)).query))
+
+
+def _at_page(request: requests.PreparedRequest, page: int) -> requests.PreparedRequest:
+    copy = request.copy()
+    query = urlencode(_query(request) | {"page": str(page)})
+    copy.url = urlsplit(str(request.url))._replace(query=query).geturl()
+    return copy
