@@ -110,6 +110,7 @@ def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
         "pages": sync.pages,
         "calls": sync.calls,
         "extra_fields": sorted(sync.extra_fields),
+        "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
         "dagster/table_name": name,
     }
 

@@ -70,6 +70,7 @@ class Sync:
     calls: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     extra_fields: set[str] = field(default_factory=set)
+    filled: set[str] = field(default_factory=set)
 
     def finish(self) -> None:
         """Raise where what was read must not be loaded."""
@@ -114,6 +115,7 @@ class Batches:
             self._rows, self._pages, self._handed_out = [], [], True
             sync.rejected += rejected
             sync.extra_fields |= extra_fields
+            sync.filled |= {name for name in batch.column_names if batch[name].null_count < batch.num_rows}
         if last:
             sync.finish()
         return batch
@@ -182,7 +184,7 @@ def _read(found: list[Any], name: str, of_type: Type, reasons: dict[int, list[st
 
 
 def _extra_fields(table: Table, rows: Sequence[Row]) -> list[Row]:
-    known = {column.name for column in table.columns} - {EXTRA_FIELDS, LAST_SEEN_AT, DELETED_AT, PAGE}
+    known = set(table.fields)
     return [{name: value for name, value in row.items() if name not in known} for row in rows]
 
 

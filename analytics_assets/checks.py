@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from analytics_assets import marts, warehouse
+from analytics_assets import history, marts, warehouse
 from analytics_assets.schema import MARTS, RESOURCES, TIME, Table
+from analytics_assets.warehouse import SqlClient
 
 EXAMPLES = 3
 FAR_FUTURE = "2100-01-01 00:00:00+00:00"
@@ -87,10 +88,16 @@ CLAIMS: list[Claim] = [
 ]
 
 
+UNCHANGED = "api_is_unchanged"
+
+
 def _checks(table: Table) -> dg.AssetChecksDefinition:
     """All claims about one table, asked over one connection after the table has been made."""
     claims = [claim for claim in CLAIMS if claim.table is table]
     specs = [dg.AssetCheckSpec(claim.name, asset=table.name, description=claim.description) for claim in claims]
+    if table.name in RESOURCES:
+        promise = "Since the sync before, the API has no new field, and no column has become null in every row."
+        specs.append(dg.AssetCheckSpec(UNCHANGED, asset=table.name, description=promise))
 
     @dg.multi_asset_check(name=f"{table.name}_checks", specs=specs, can_subset=True)
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -98,22 +105,45 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
         with warehouse.connection() as client:
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
             for claim in claims:
-                if claim.name not in asked:
-                    continue
-                [(count, *_)] = client.execute_sql(f"SELECT count(*) FROM ({claim.offenders}) AS o") or [(0,)]
-                examples = client.execute_sql(f"SELECT id FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}")
-                ids = ", ".join(str(key) for (key,) in examples or [])
-                evidence = f"{count} of {rows} rows" + (f", such as {ids}" if count else "")
-                yield dg.AssetCheckResult(
-                    passed=count == 0,
-                    asset_key=table.name,
-                    check_name=claim.name,
-                    severity=claim.severity,
-                    description=f"Broken by {evidence}.",
-                    metadata={"offending_rows": count, "rows": rows, "examples": ids or "none"},
-                )
+                if claim.name in asked:
+                    yield _answer(client, claim, rows)
+        if UNCHANGED in asked:
+            yield _unchanged(context.instance, table)
 
     return check
+
+
+def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
+    """What SQL says to a claim, with the number of offenders and a few of them."""
+    [(count, *_)] = client.execute_sql(f"SELECT count(*) FROM ({claim.offenders}) AS o") or [(0,)]
+    examples = client.execute_sql(f"SELECT id FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}")
+    ids = ", ".join(str(key) for (key,) in examples or [])
+    return dg.AssetCheckResult(
+        passed=count == 0,
+        asset_key=claim.table.name,
+        check_name=claim.name,
+        severity=claim.severity,
+        description=f"Broken by {count} of {rows} rows" + (f", such as {ids}." if count else "."),
+        metadata={"offending_rows": count, "rows": rows, "examples": ids or "none"},
+    )
+
+
+def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResult:
+    """Compares what the last two syncs have noted of the API's fields."""
+    notes: dict[str, list[str]] = {"new fields": [], "empty from now on": []}
+    made = history.materializations(instance, table.name, 2)
+    if len(made) == 2:
+        for note, label in zip(notes, ("extra_fields", "empty_columns"), strict=True):
+            now, before = (set(sync.metadata.get(label, ())) for sync in made)
+            notes[note] = sorted(now - before)
+    changes = "; ".join(f"{note}: {', '.join(names)}" for note, names in notes.items() if names)
+    return dg.AssetCheckResult(
+        passed=not changes,
+        asset_key=table.name,
+        check_name=UNCHANGED,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Changed: {changes}." if changes else "Unchanged.",
+    )
 
 
 @dg.asset_check(

@@ -17,13 +17,19 @@ class Materialization(NamedTuple):
     metadata: dict[str, Any]
 
 
+def materializations(instance: dg.DagsterInstance, name: str, most: int) -> list[Materialization]:
+    """The newest materializations of the asset, the newest first."""
+    found = []
+    for record in instance.fetch_materializations(dg.AssetKey(name), limit=most).records:
+        made = record.asset_materialization
+        metadata = {label: entry.value for label, entry in made.metadata.items()} if made else {}
+        found.append(Materialization(datetime.fromtimestamp(record.timestamp, UTC), record.run_id, metadata))
+    return found
+
+
 def last_materialization(instance: dg.DagsterInstance, name: str) -> Materialization | None:
     """The newest materialization of the asset; None where there is none."""
-    event = instance.get_latest_materialization_event(dg.AssetKey(name))
-    if event is None or event.asset_materialization is None:
-        return None
-    metadata = {label: entry.value for label, entry in event.asset_materialization.metadata.items()}
-    return Materialization(datetime.fromtimestamp(event.timestamp, UTC), event.run_id, metadata)
+    return next(iter(materializations(instance, name, 1)), None)
 
 
 def last_run(instance: dg.DagsterInstance, name: str) -> dg.DagsterRun | None:

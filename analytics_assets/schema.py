@@ -57,6 +57,11 @@ class Table:
     def key(self) -> str:
         return self.columns[0].name
 
+    @property
+    def fields(self) -> list[str]:
+        """The names of the columns that come from fields of the API, in order."""
+        return [column.name for column in self.columns if column.name not in ADDED]
+
     def names(self, of_type: Type) -> list[str]:
         """The names of the columns of this type, in order."""
         return [column.name for column in self.columns if column.type is of_type]
@@ -66,6 +71,7 @@ LAST_SEEN_AT = "_last_seen_at"
 DELETED_AT = "_deleted_at"
 PAGE = "_page"
 EXTRA_FIELDS = "extra_fields"
+ADDED = frozenset({LAST_SEEN_AT, DELETED_AT, PAGE, EXTRA_FIELDS})  # by every sync to the API's own columns
 
 
 def _resource(name: str, description: str, *columns: Column) -> Table:

@@ -94,6 +94,7 @@ def test_a_materialization_carries_its_figures(
         "rejected_rows": 0,
         "deleted_rows": 0,
         "extra_fields": [],
+        "empty_columns": RESOURCES["users"].fields[1:],
         "pages": 2,
         "calls": 3,
         "dagster/table_name": "analytics.users",

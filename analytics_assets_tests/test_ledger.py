@@ -94,6 +94,24 @@ def test_too_many_unreadable_rows_fail_before_the_load(
     assert query(REJECTED) == []
 
 
+def test_a_changed_api_is_noticed(api: ContractApi, materialize: Materialize) -> None:
+    """A new field, and a column that is null in every row from one sync to the next, are named by a warning, once."""
+
+    def change() -> str | None:
+        checks = materialize("users").get_asset_check_evaluations()
+        [check] = [check for check in checks if check.check_name == "api_is_unchanged"]
+        assert check.severity is dg.AssetCheckSeverity.WARN
+        assert check.passed == (check.description == "Unchanged.")
+        return check.description
+
+    api.rows["users"] = users(1, 2, email="e", grade=1)
+    assert change() == "Unchanged."
+    assert change() == "Unchanged."
+    api.rows["users"] = users(1, 2, grade=1, shoe_size=44)
+    assert change() == "Changed: new fields: shoe_size; empty from now on: email."
+    assert change() == "Unchanged."
+
+
 def test_a_resource_that_has_shrunk_is_accepted_once(api: ContractApi, materialize: Materialize, query: Query) -> None:
     """Far fewer rows than before fail before the load, say how to accept them, and are accepted by a run option."""
     api.rows["users"] = users(*range(100))
