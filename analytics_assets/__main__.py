@@ -10,13 +10,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dagster as dg
 import dlt
+import requests
 from filelock import FileLock
+from tenacity import Retrying, stop_after_attempt, wait_exponential
 
 from analytics_assets import history, warehouse
-from analytics_assets.environment import DEFAULTS, PROJECT
+from analytics_assets.client import BearerToken, InsecureUrl, shown
+from analytics_assets.environment import DEFAULTS, PROJECT, SAMPLE
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import MARTS, RESOURCES
 
@@ -35,11 +39,30 @@ def api() -> Iterator[str]:
         given, missing = ("API_KEY", "API_BASE_URL") if has_key else ("API_BASE_URL", "API_KEY")
         raise Refused(f"{given} is set, but {missing} is not; put it in .env (see .env.example)")
     if has_key:
-        yield os.environ["API_BASE_URL"]
+        _reach(url := os.environ["API_BASE_URL"])
+        yield url
         return
     with running("--token", "sample-token") as url:
-        os.environ.update({"API_KEY": "sample-token", "API_BASE_URL": url, warehouse.SAMPLE: "true"})
+        os.environ.update({"API_KEY": "sample-token", "API_BASE_URL": url, SAMPLE: "true"})
         yield f"the sample API at {url}"
+
+
+def _reach(url: str) -> None:
+    """Refuse an address that cannot be right before six resources have each tried it for minutes."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Refused(f"API_BASE_URL is {shown(url)!r}, and must begin with https://")
+    try:
+        BearerToken.check(url)
+    except InsecureUrl as error:
+        raise Refused(str(error)) from None
+    if not requests.utils.get_environ_proxies(url):
+        tries = Retrying(stop=stop_after_attempt(5), wait=wait_exponential(), reraise=True)
+        try:
+            address = (parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
+            tries(socket.create_connection, address, 10).close()
+        except OSError as error:
+            raise Refused(f"{shown(url)} cannot be reached ({error}); check API_BASE_URL") from None
 
 
 @contextmanager
@@ -119,8 +142,8 @@ def ui(port: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with api() as url:
-        with dagster():
-            pass
+        with dagster() as instance:
+            history.end_lost_runs(instance)
         print(f"Reading {url}\nThe UI will be at http://127.0.0.1:{port}/assets", flush=True)
         # Not in the project's folder: there Dagster would let a .env file go before the environment.
         where = ["-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]

@@ -20,7 +20,7 @@ from analytics_assets.batches import Sync
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import source
+from analytics_assets.source import api_name, source
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
         "extra_fields": sorted(sync.extra_fields),
         "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
         "dagster/table_name": name,
+        "api": api_name(),
     }
 
 

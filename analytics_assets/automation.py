@@ -5,17 +5,20 @@ What calls the API is stopped until somebody switches it on, in the UI or by `AU
 
 import os
 import time
+import warnings
 
 import dagster as dg
 import requests
+from dagster import AutomationCondition
 from tenacity import retry, stop_after_attempt, wait_exponential
 
 from analytics_assets import history
 from analytics_assets.catalog import API_GROUP, MARTS_GROUP
 from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import has_row
+from analytics_assets.source import api_name, has_row
 
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*use_user_code_server")
 GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read
 RUNNING = {"running": True, "stopped": False}[os.environ["AUTOMATION"]]
 
@@ -40,8 +43,32 @@ marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
     target=dg.AssetSelection.groups(MARTS_GROUP),
     default_status=dg.DefaultSensorStatus.RUNNING,
+    use_user_code_server=True,  # which has the condition below
     description="Makes a mart anew when tables it is made from have been synced and none of them is being synced.",
 )
+
+
+class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
+    """A table it is made from has been made since it was made itself; or it never was."""
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        graph, instance = context.asset_graph_view.asset_graph, context.asset_graph_view.instance
+        made = history.last_materialization(instance, context.key.to_user_string())
+        parents = (
+            history.last_materialization(instance, key.to_user_string()) for key in graph.get(context.key).parent_keys
+        )
+        outdated = made is None or any(parent and parent.time > made.time for parent in parents)
+        return dg.AutomationResult(context, context.candidate_subset if outdated else context.get_empty_subset())
+
+
+# Dagster's own `eager` forgets an update that comes in the same half minute as the mart's own last one.
+follow_parents = (
+    AutomationCondition.any_deps_updated().since(AutomationCondition.newly_requested())
+    & IsOutdated()
+    & ~AutomationCondition.any_deps_missing()
+    & ~AutomationCondition.any_deps_in_progress()
+    & ~AutomationCondition.in_progress()
+).with_label("follow_parents")
 
 
 @dg.sensor(
@@ -90,6 +117,8 @@ def _position(instance: dg.DagsterInstance, table: Table) -> str:
     if run and not run.is_finished:
         raise Waiting(f"being synced by run {run.run_id[:8]}")
     last = history.last_materialization(instance, table.name)
+    if last and last.metadata.get("api") != api_name():
+        last = None  # what another API had says nothing
     number = 1 + int(last.metadata.get("rows_read", 0)) if last else 1
     made_by = instance.get_run_by_id(last.run_id) if last else None
     reached = int(made_by.tags.get(tag, "0@").partition("@")[0]) if made_by else 0

@@ -108,7 +108,7 @@ class Batches:
         sync.rows += len(rows)
         if last or time.monotonic() - self._reported > REPORT_SECONDS:
             self._reported = time.monotonic()
-            logger.info("%s: %s rows on %s pages read", self._table.name, f"{sync.rows:,}", f"{sync.pages:,}")
+            logger.info("%s: %s rows read, %s pages", self._table.name, f"{sync.rows:,}", f"{sync.pages:,}")
         batch = None
         if len(self._rows) >= BATCH_ROWS or (last and (self._rows or not self._handed_out)):
             batch, rejected, extra_fields = typed(self._table, self._rows, self._pages, sync.started_at)

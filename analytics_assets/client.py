@@ -85,11 +85,16 @@ class BearerToken(AuthBase):
             raise MissingKey("API_KEY is not set; put it in .env (see .env.example)")
         if not (token.isascii() and token.isprintable()):
             raise MissingKey("API_KEY holds characters that no HTTP header can carry; copy it again")
-        url = urlsplit(request.url or "")
-        if url.scheme != "https" and url.hostname not in {"127.0.0.1", "localhost", "::1"}:
-            raise InsecureUrl(f"API_BASE_URL is plain http ({shown(request.url)}); only https keeps the token secret")
+        self.check(request.url or "")
         request.headers["Authorization"] = f"Bearer {token}"
         return request
+
+    @staticmethod
+    def check(url: str) -> None:
+        """Raise `InsecureUrl` where the token must not go to."""
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+            raise InsecureUrl(f"API_BASE_URL is plain http ({shown(url)}); only https keeps the token secret")
 
 
 class JsonResponse(requests.Response):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
+SAMPLE = "READS_SAMPLE_API"  # set where the API that is read is the sample API
 PROJECT = Path(__file__).resolve().parents[1]
 
 DEFAULTS = {

@@ -13,6 +13,7 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_assets import client
 from analytics_assets.batches import Batches, Sync
+from analytics_assets.environment import SAMPLE
 from analytics_assets.paging import Guard, PageNumbers, rows_at
 from analytics_assets.readahead import ReadAhead
 from analytics_assets.schema import PAGE, Table, dlt_columns
@@ -75,6 +76,11 @@ def has_row(table: Table, number: int) -> bool:
         api = RESTClient(dlt.config["api_base_url"], session=session)
         response = api.get(_path(table), {"page": number, "per_page": 1})
         return bool(rows_at(_rows(table), response))
+
+
+def api_name() -> str:
+    """Which API this is, for people and for telling it from another."""
+    return "the sample API" if SAMPLE in os.environ else client.shown(dlt.config["api_base_url"])
 
 
 def _path(table: Table) -> str:

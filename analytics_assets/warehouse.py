@@ -19,12 +19,12 @@ from dlt.destinations.sql_client import SqlClientBase
 from filelock import FileLock, Timeout
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
+from analytics_assets.environment import SAMPLE
 from analytics_assets.schema import Table, comments
 
 logger = logging.getLogger(__name__)
 
 DATASET = "analytics"
-SAMPLE = "READS_SAMPLE_API"  # set in the environment of what reads the sample API
 SqlClient = SqlClientBase[Any]
 
 
@@ -115,7 +115,10 @@ def _refuse_to_mix(file: Path, database: duckdb.DuckDBPyConnection) -> None:
     mark = _sample_mark(file)
     if SAMPLE in os.environ and not mark.exists():
         if database.execute("SELECT 1 FROM information_schema.tables LIMIT 1").fetchone():
-            raise MixedData(f"{file} holds data of a real API, and sample data would mix with it; set API_KEY in .env")
+            raise MixedData(
+                f"{file} holds data of a real API, and the sample API's would mix with it; set API_KEY and API_BASE_URL"
+                " in .env, or move the file away"
+            )
         mark.touch()
 
 

@@ -98,6 +98,7 @@ def test_a_materialization_carries_its_figures(
         "pages": 2,
         "calls": 3,
         "dagster/table_name": "analytics.users",
+        "api": api.url,
     }
 
 

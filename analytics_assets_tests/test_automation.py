@@ -1,9 +1,6 @@
 """Jobs, schedule and sensors, ticked against a real server and a real instance."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -14,6 +11,7 @@ from analytics_assets.definitions import defs
 from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi, body, status
+from analytics_assets_tests.webhook import receiving
 
 Tick = Callable[[], dg.RunRequest | dg.SkipReason]
 
@@ -205,6 +203,9 @@ def test_jobs_and_schedule() -> None:
     assert stopped == {"new_rows_sensor"}
 
 
+JOIN = dg.AssetKey("registrations_enriched")
+
+
 def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance) -> None:
     """The join waits until all three parents exist, follows an update once, and waits while a parent is being made."""
     parents = ("users", "trainings", "registrations")
@@ -214,8 +215,9 @@ def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize
         nonlocal cursor
         result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
         cursor = result.cursor
-        return result.total_requested
+        return result.get_num_requested(JOIN)
 
+    assert requested() == 0
     materialize("users")
     assert requested() == 0
     materialize("trainings")
@@ -223,8 +225,14 @@ def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize
     materialize("registrations")
     assert requested() == 1
     assert requested() == 0
-    materialize(*parents, "registrations_enriched")
+    materialize(*parents, JOIN.to_user_string())
     assert requested() == 0, "the run has made the join itself"
+    materialize(*parents, JOIN.to_user_string())
+    materialize("trainings")
+    assert requested() == 1, "an update between the same two ticks is not forgotten"
+    assert requested() == 0
+    materialize(JOIN.to_user_string())
+    assert requested() == 0
     materialize("users")
     selection = {dg.AssetKey("trainings")}
     running = instance.create_run_for_job(defs.resolve_job_def("trainings_job"), asset_selection=frozenset(selection))
@@ -234,42 +242,38 @@ def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize
     assert requested() == 1
 
 
-@pytest.fixture
-def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A server that takes messages."""
-    messages: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            """Not to the terminal."""
-
-        def do_POST(self) -> None:
-            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-            self.send_response(204)
-            self.end_headers()
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("FAILURE_WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/hook")
-    yield messages
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_a_failed_run_is_reported(
-    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, webhook: list[str]
-) -> None:
-    """The message names the failed asset, its cause, and what the table holds."""
-    api.always["users"] = status(404)
-    result = materialize("users", "trainings")
+def report(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> dg.DagsterRun:
+    """Evaluates the sensor for a failed run, as the daemon would."""
     run = instance.get_run_by_id(result.run_id)
     assert run
     event = next(event for event in result.all_events if event.is_failure and not event.is_step_event)
     context = dg.build_run_status_sensor_context("failed_run_sensor", event, instance, run)
     automation.failed_run_sensor(context.for_run_failure())
-    [message] = webhook
+    return run
+
+
+def test_a_failed_run_is_reported(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the failed asset, its cause, and what the table holds, and is sent again if it must be."""
+    api.always["users"] = status(404)
+    result = materialize("users", "trainings")
+    with receiving(503) as (url, messages):
+        monkeypatch.setenv("FAILURE_WEBHOOK_URL", url)
+        run = report(instance, result)
+    [message] = messages
     assert message.startswith(f"Run {run.run_id[:8]} of analytics_job failed.\nusers was not loaded: HTTP 404 from")
     assert message.endswith("It has never been loaded.")
-    assert automation.failed_run_sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_a_broken_webhook_does_not_give_its_address_away(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tick's error says what the webhook answered, and not where it is."""
+    api.always["users"] = status(404)
+    result = materialize("users")
+    with receiving(500, 500, 500) as (url, _):
+        monkeypatch.setenv("FAILURE_WEBHOOK_URL", url)
+        with pytest.raises(dg.DagsterError) as raised:
+            report(instance, result)
+    assert str(raised.value.__cause__) == "the webhook answered HTTP 500"

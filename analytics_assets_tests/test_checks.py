@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from analytics_assets import warehouse
-from analytics_assets.checks import CLAIMS
-from analytics_assets.schema import MARTS, RESOURCES
+from analytics_assets.checks import CLAIMS, _claims_of
+from analytics_assets.schema import ID, MARTS, RESOURCES, TIME, Column, Table
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi
 
@@ -101,9 +101,18 @@ def test_unmatched_learners_and_contents_are_a_warning(loaded: ContractApi, mate
         assert check.description == "Broken by 1 of 6 rows, such as 6."
 
 
+def test_a_table_without_times_has_no_check_of_them() -> None:
+    """What does not apply to a table is not asked of it."""
+    assert [claim.name for claim in _claims_of(Table("t", "", (Column("id", ID, ""),)))] == [
+        "id_is_unique",
+        "id_is_not_null",
+    ]
+
+
 def test_every_table_has_the_checks_of_its_declaration() -> None:
     """The key of each table is checked, and its times."""
     for table in (*RESOURCES.values(), *MARTS.values()):
         names = [claim.name for claim in CLAIMS if claim.table is table]
-        assert {f"{table.key}_is_unique", f"{table.key}_is_not_null", "times_are_not_in_the_far_future"} <= set(names)
+        assert {f"{table.key}_is_unique", f"{table.key}_is_not_null"} <= set(names)
+        assert ("times_are_not_in_the_far_future" in names) == bool(table.names(TIME))
         assert ("rows_are_readable" in names) == (table.name in RESOURCES)

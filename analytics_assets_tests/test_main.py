@@ -48,7 +48,7 @@ def test_a_run_prints_what_was_made(api: ContractApi, query: Query) -> None:
     assert code == 0, progress
     assert re.search(r"^registrations +250 +3 +[\d.]+$", output, re.MULTILINE)
     assert re.search(r"^registrations_enriched +250 +[\d.]+$", output, re.MULTILINE)
-    assert "registrations: 250 rows on 3 pages read" in progress
+    assert "registrations: 250 rows read, 3 pages" in progress
     [command] = re.findall(r"^  (\S+python\S* -c .*)$", output, re.MULTILINE)
     answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert "not_started" in answer.stdout

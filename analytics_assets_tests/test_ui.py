@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from analytics_assets.environment import PROJECT
 from analytics_assets.schema import MARTS, RESOURCES
+from analytics_assets_tests.contract_api import TOKEN, serving, status
+from analytics_assets_tests.webhook import receiving
 
 pytestmark = pytest.mark.ui
 
@@ -37,20 +39,34 @@ def wait_for(what: Callable[[], Any], why: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`make ui` on an empty warehouse, with the sample API, ended by an interrupt."""
+def messages() -> Iterator[tuple[str, list[str]]]:
+    """A webhook's URL, and what it was told."""
+    with receiving() as webhook:
+        yield webhook
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, messages: tuple[str, list[str]]) -> dict[str, str]:
+    """An environment with a Dagster home and an empty warehouse of its own, and no key."""
     folder = tmp_path_factory.mktemp("ui")
     shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
+    return {
         **os.environ,
         "API_KEY": "",
+        "FAILURE_WEBHOOK_URL": messages[0],
         "DAGSTER_HOME": str(folder),
         "DLT_DATA_DIR": str(folder / "dlt"),
         "DESTINATION__WAREHOUSE__CREDENTIALS": str(folder / "warehouse.duckdb"),
     }
+
+
+@pytest.fixture(scope="module")
+def url(environment: dict[str, str]) -> Iterator[str]:
+    """`make ui` with the sample API, ended by an interrupt."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = Path(environment["DAGSTER_HOME"])
     command = [sys.executable, "-m", "analytics_assets", "ui", "--port", str(port)]
     log = (folder / "log").open("w")
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -131,7 +147,7 @@ def test_seven_assets_before_any_run(page: Page, ask: Ask) -> None:
 def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
     """An asset's page shows its description, its owner, and its columns with meaning and mark of personal data."""
     page.goto("/assets/registrations_enriched")
-    expect(page.get_by_text("None is left out").first).to_be_visible()
+    expect(page.get_by_text("Only deleted ones are left out").first).to_be_visible()
     expect(page.get_by_text("Days from registration to completion, by UTC date.").first).to_be_visible()
     expect(page.get_by_text("personal_data").first).to_be_visible()
     expect(page.get_by_text("analytics", exact=True).first).to_be_visible()
@@ -170,7 +186,7 @@ def test_checks_have_their_evidence(page: Page) -> None:
     page.goto("/assets/registrations_enriched?view=checks")
     expect(page.get_by_text("has_every_registration_once").first).to_be_visible()
     page.get_by_text("users_are_matched").first.click()
-    expect(page.get_by_text("of 4000 rows, such as").first).to_be_visible()
+    expect(page.get_by_text("of 4,000 rows, such as").first).to_be_visible()
 
 
 def test_automation_is_there_and_ticks(page: Page, ask: Ask) -> None:
@@ -189,3 +205,32 @@ def test_automation_is_there_and_ticks(page: Page, ask: Ask) -> None:
     running = ("RUNNING", True)
     wait_for(lambda: ticks()["marts_sensor"] == ticks()["failed_run_sensor"] == running, "a sensor does not tick")
     assert ticks()["new_rows_sensor"] == ("STOPPED", False)
+
+
+def test_the_join_follows_a_parent_by_itself(ask: Ask) -> None:
+    """A training list synced alone makes the join anew, without anybody asking for it."""
+    before = materialized(ask)
+    job = 'repositoryName: "__repository__", repositoryLocationName: "analytics_assets", pipelineName: "trainings_job"'
+    launch = "mutation {{ launchRun(executionParams: {{ selector: {{ {} }}, runConfigData: {{}} }}) {{ __typename }} }}"
+    assert ask(launch.format(job))["launchRun"]["__typename"] == "LaunchRunSuccess"
+    wait_for(lambda: materialized(ask)["trainings"] != before["trainings"], "trainings were not synced")
+    join = "registrations_enriched"
+    wait_for(lambda: materialized(ask)[join] != before[join], "the join did not follow")
+    changed = {name for name, run in materialized(ask).items() if run != before[name]}
+    assert changed == {"trainings", join}
+
+
+def test_a_failed_make_run_is_reported(ask: Ask, environment: dict[str, str], messages: tuple[str, list[str]]) -> None:
+    """The sensor for failed runs sees a run that the UI has not started."""
+    with serving() as api:
+        api.always["users"] = status(404)
+        elsewhere = environment["DESTINATION__WAREHOUSE__CREDENTIALS"] + "-elsewhere"
+        real = {"API_KEY": TOKEN, "API_BASE_URL": api.url, "DESTINATION__WAREHOUSE__CREDENTIALS": elsewhere}
+        command = [sys.executable, "-m", "analytics_assets", "run"]
+        assert (
+            subprocess.run(command, env={**environment, **real}, capture_output=True, timeout=SECONDS).returncode == 1
+        )
+    told = messages[1]
+    wait_for(
+        lambda: any("users was not loaded: HTTP 404" in message for message in told), "the failure was not reported"
+    )

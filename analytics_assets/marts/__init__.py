@@ -13,6 +13,7 @@ import sqlglot
 import sqlglot.expressions as exp
 
 from analytics_assets import history, warehouse
+from analytics_assets.automation import follow_parents
 from analytics_assets.catalog import MARTS_GROUP, asset_spec
 from analytics_assets.schema import MARTS, Table
 
@@ -44,7 +45,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=table.name,
-        specs=[spec.replace_attributes(automation_condition=dg.AutomationCondition.eager())],
+        specs=[spec.replace_attributes(automation_condition=follow_parents)],
     )
     def fill(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
