@@ -98,6 +98,8 @@ def run() -> int:
         print(f"Reading {url}", flush=True)
         history.end_lost_runs(instance)
         results = [execute()]
+        if any("DagsterExecutionInterruptedError" in text for text in failures_of(results[0])):
+            raise KeyboardInterrupt
         if not results[0].success:
             # In one run a failed parent takes the marts with it; on their own they are made from what is there.
             results.append(execute(*MARTS))
@@ -121,13 +123,17 @@ def report(results: list[dg.ExecuteInProcessResult]) -> int:
     if file := warehouse.database_file():
         ask = f"import duckdb; duckdb.connect('{file}', read_only=True).sql('{QUERY}').show()"
         print(f'\nThe data is in {file}. A query to try:\n  {sys.executable} -c "{ask}"')
-    failures = [history.failure_text(event) for event in results[0].all_events if event.is_step_failure]
-    failures += [history.failure_text(event) for event in results[-1].all_events if event.is_step_failure]
+    failures = [text for result in results for text in failures_of(result)]
     failures += [f"check {check.check_name}" for check in broken if check.severity is dg.AssetCheckSeverity.ERROR]
     if failures or made.keys() != {*RESOURCES, *MARTS}:
         print("\nFAILED:", *dict.fromkeys(failures), sep="\n  ", flush=True)
         return 1
     return 0
+
+
+def failures_of(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What a person needs to know of each failed step."""
+    return [history.failure_text(event) for event in result.all_events if event.is_step_failure]
 
 
 def ui(port: int) -> int:
@@ -167,8 +173,8 @@ def main() -> int:
     except Refused as refusal:
         print(refusal, file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Interrupted; what was loaded before is kept.", file=sys.stderr)
         return 130
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_dlt import DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
 from dlt import Pipeline
+from dlt.common.exceptions import TransientException
 from pydantic import Field
 
 from analytics_assets import ledger, warehouse
@@ -127,7 +128,8 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         yield known
     except Exception as error:
         cause, retries = _causes(error)[-1], int(os.environ["SYNC_RETRIES"])
-        if any(map(is_transient, _causes(error))) and context.op_execution_context.retry_number < retries:
+        transient = any(is_transient(link) or isinstance(link, TransientException) for link in _causes(error))
+        if transient and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
             logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, cause, seconds)
             raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from error
