@@ -1,4 +1,4 @@
-"""What `make run` and `make ui` start. Knows which API is meant, and talks to the terminal; nothing else does."""
+"""What `make run` and `make ui` start, and which API they read."""
 
 import argparse
 import logging
@@ -18,13 +18,12 @@ import requests
 from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
-from analytics_assets import history, warehouse
-from analytics_assets.client import BearerToken, InsecureUrl, shown
+from analytics_assets import history
 from analytics_assets.environment import DEFAULTS, PROJECT, SAMPLE
+from analytics_assets.report import failures_of, report
 from analytics_assets.sample_api.process import running
-from analytics_assets.schema import MARTS, RESOURCES
-
-QUERY = "SELECT status, count(*) AS registrations FROM analytics.registrations_enriched GROUP BY ALL ORDER BY ALL"
+from analytics_assets.schema import MARTS
+from analytics_assets.token import BearerToken, InsecureUrl, shown
 
 
 class Refused(Exception):
@@ -104,36 +103,6 @@ def run() -> int:
             # In one run a failed parent takes the marts with it; on their own they are made from what is there.
             results.append(execute(*MARTS))
         return report(results)
-
-
-def report(results: list[dg.ExecuteInProcessResult]) -> int:
-    """Print what was made, what was found, and last what failed; return the exit status."""
-    made = {event.materialization.asset_key.path[-1]: event.materialization.metadata
-            for result in results for event in result.get_asset_materialization_events()}  # fmt: skip
-    print(f"\n{'asset':<26}{'rows':>12}{'pages':>9}{'seconds':>9}")
-    for name in [*RESOURCES, *MARTS]:
-        entries = [made.get(name, {}).get(label) for label in ("dagster/row_count", "pages", "seconds")]
-        rows, pages, seconds = (f"{entry.value:,}" if entry else "" for entry in entries)
-        print(f"{name:<26}{rows if name in made else 'failed':>12}{pages:>9}{seconds:>9}".rstrip())
-    found = {(check.asset_key.path[-1], check.check_name): check
-             for result in results for check in result.get_asset_check_evaluations()}  # fmt: skip
-    broken = [check for check in found.values() if not check.passed]
-    for check in broken:
-        print(f"{check.severity.value}: {check.asset_key.to_user_string()}.{check.check_name}: {check.description}")
-    if file := warehouse.database_file():
-        ask = f"import duckdb; duckdb.connect('{file}', read_only=True).sql('{QUERY}').show()"
-        print(f'\nThe data is in {file}. A query to try:\n  {sys.executable} -c "{ask}"')
-    failures = [text for result in results for text in failures_of(result)]
-    failures += [f"check {check.check_name}" for check in broken if check.severity is dg.AssetCheckSeverity.ERROR]
-    if failures or made.keys() != {*RESOURCES, *MARTS}:
-        print("\nFAILED:", *dict.fromkeys(failures), sep="\n  ", flush=True)
-        return 1
-    return 0
-
-
-def failures_of(result: dg.ExecuteInProcessResult) -> list[str]:
-    """What a person needs to know of each failed step."""
-    return [history.failure_text(event) for event in result.all_events if event.is_step_failure]
 
 
 def ui(port: int) -> int:

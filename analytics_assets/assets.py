@@ -16,12 +16,12 @@ from dlt import Pipeline
 from dlt.common.exceptions import TransientException
 from pydantic import Field
 
-from analytics_assets import ledger, warehouse
-from analytics_assets.batches import Sync
+from analytics_assets import ledger, tables, warehouse
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
 from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import api_name, source
+from analytics_assets.sync import Sync
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
     """Enter a sync that has just been loaded into the ledger; what it and the reading say, as metadata."""
     with warehouse.connection(pipeline) as client:
         counts = ledger.enter(client, table, sync)
-        name = warehouse.full_name(client, table)
+        name = tables.full_name(client, table)
     return {
         "dagster/row_count": counts.total,
         "rows_in_sync": counts.in_sync,

@@ -9,7 +9,6 @@ import warnings
 
 import dagster as dg
 import requests
-from dagster import AutomationCondition
 from tenacity import retry, stop_after_attempt, wait_exponential
 
 from analytics_assets import history
@@ -43,32 +42,9 @@ marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
     target=dg.AssetSelection.groups(MARTS_GROUP),
     default_status=dg.DefaultSensorStatus.RUNNING,
-    use_user_code_server=True,  # which has the condition below
+    use_user_code_server=True,  # which has `history.IsOutdated`
     description="Makes a mart anew when tables it is made from have been synced and none of them is being synced.",
 )
-
-
-class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
-    """A table it is made from has been made since it was made itself; or it never was."""
-
-    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        graph, instance = context.asset_graph_view.asset_graph, context.asset_graph_view.instance
-        made = history.last_materialization(instance, context.key.to_user_string())
-        parents = (
-            history.last_materialization(instance, key.to_user_string()) for key in graph.get(context.key).parent_keys
-        )
-        outdated = made is None or any(parent and parent.time > made.time for parent in parents)
-        return dg.AutomationResult(context, context.candidate_subset if outdated else context.get_empty_subset())
-
-
-# Dagster's own `eager` forgets an update that comes in the same half minute as the mart's own last one.
-follow_parents = (
-    AutomationCondition.any_deps_updated().since(AutomationCondition.newly_requested())
-    & IsOutdated()
-    & ~AutomationCondition.any_deps_missing()
-    & ~AutomationCondition.any_deps_in_progress()
-    & ~AutomationCondition.in_progress()
-).with_label("follow_parents")
 
 
 @dg.sensor(

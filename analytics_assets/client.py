@@ -1,4 +1,4 @@
-"""The HTTP session: the token, time limits, and the retries of one page. It knows neither resources nor tables."""
+"""The HTTP session: time limits, decoding, and the retries of one page. It knows neither resources nor tables."""
 
 import json
 import logging
@@ -6,7 +6,6 @@ import math
 import os
 import threading
 from typing import Any
-from urllib.parse import urlsplit
 
 import dlt
 import orjson
@@ -15,7 +14,6 @@ import urllib3
 from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.specs import RuntimeConfiguration
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -26,6 +24,8 @@ from tenacity import (
     wait_random,
 )
 from tenacity.nap import sleep_using_event
+
+from analytics_assets.token import BearerToken, shown
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +38,8 @@ REMEDIES = {
 }
 
 
-class MissingKey(Exception):
-    """There is no usable token."""
-
-
-class InsecureUrl(Exception):
-    """The token would travel in the clear."""
-
-
 class PatienceExceeded(requests.HTTPError):
     """The API asks for a longer wait than is acceptable."""
-
-
-def shown(url: str | None) -> str:
-    """`url` without the user name and password that may stand in it."""
-    parts = urlsplit(url or "")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def is_transient(error: BaseException | None) -> bool:
@@ -70,31 +56,6 @@ def is_transient(error: BaseException | None) -> bool:
         | requests.exceptions.ContentDecodingError
         | requests.exceptions.InvalidJSONError,
     )
-
-
-class BearerToken(AuthBase):
-    """Sends dlt's secret `api_key`, looked up for each request, so that building a source needs no secret.
-
-    Raises `MissingKey` where it is absent, empty or no header could carry it, and `InsecureUrl` where it would leave
-    this machine over plain http.
-    """
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        token = str(dlt.secrets.get("api_key") or "").strip()
-        if not token:
-            raise MissingKey("API_KEY is not set; put it in .env (see .env.example)")
-        if not (token.isascii() and token.isprintable()):
-            raise MissingKey("API_KEY holds characters that no HTTP header can carry; copy it again")
-        self.check(request.url or "")
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    @staticmethod
-    def check(url: str) -> None:
-        """Raise `InsecureUrl` where the token must not go to."""
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-            raise InsecureUrl(f"API_BASE_URL is plain http ({shown(url)}); only https keeps the token secret")
 
 
 class JsonResponse(requests.Response):

@@ -1,10 +1,11 @@
-"""Questions to Dagster's history of an asset: its last success, its last try, and what went wrong."""
+"""Questions to Dagster's history of an asset: its last success, its last try, what went wrong, what is outdated."""
 
 import os
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import dagster as dg
+from dagster import AutomationCondition
 
 PROCESS_TAG = "analytics_assets/process"
 
@@ -70,3 +71,24 @@ def failure_text(event: dg.DagsterEvent) -> str:
         return data.user_failure_data.description
     error = (data.error.cause or data.error) if data.error else None
     return f"{event.step_key}: {error.message.strip() if error else 'no error is recorded'}"
+
+
+class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
+    """A table it is made from has been made since it was made itself; or it never was."""
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        graph, instance = context.asset_graph_view.asset_graph, context.asset_graph_view.instance
+        made = last_materialization(instance, context.key.to_user_string())
+        parents = (last_materialization(instance, key.to_user_string()) for key in graph.get(context.key).parent_keys)
+        outdated = made is None or any(parent and parent.time > made.time for parent in parents)
+        return dg.AutomationResult(context, context.candidate_subset if outdated else context.get_empty_subset())
+
+
+# Dagster's own `eager` forgets an update that comes in the same half minute as the mart's own last one.
+follow_parents = (
+    AutomationCondition.any_deps_updated().since(AutomationCondition.newly_requested())
+    & IsOutdated()
+    & ~AutomationCondition.any_deps_missing()
+    & ~AutomationCondition.any_deps_in_progress()
+    & ~AutomationCondition.in_progress()
+).with_label("follow_parents")

@@ -6,9 +6,10 @@ All of it is written after the load, in one transaction: a sync that got no furt
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from analytics_assets.batches import FEW, Sync
 from analytics_assets.schema import DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table, create_table
-from analytics_assets.warehouse import SqlClient, comment, exists
+from analytics_assets.sync import FEW, Sync
+from analytics_assets.tables import comment, exists
+from analytics_assets.warehouse import SqlClient
 
 
 class Counts(NamedTuple):

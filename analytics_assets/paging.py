@@ -10,7 +10,7 @@ import requests
 from dlt.common.utils import str2bool
 from dlt.sources.helpers.rest_client.paginators import PageNumberPaginator
 
-from analytics_assets.client import shown
+from analytics_assets.token import shown
 
 Row = dict[str, Any]
 

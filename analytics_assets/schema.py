@@ -1,7 +1,7 @@
 """The tables, declared once: name, grain, columns, their meaning, and which of them are personal data.
 
 Here belongs what a table *is*, and what follows from that for dlt, Arrow, SQL and the documentation. How rows get
-into a table does not. A new field of the API is one line in `RESOURCES`.
+into a table does not. A new field of the API is one line in `RESOURCES`. Most of this file is data, hence its length.
 """
 
 from collections.abc import Iterator, Mapping

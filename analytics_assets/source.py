@@ -12,11 +12,13 @@ from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_assets import client
-from analytics_assets.batches import Batches, Sync
+from analytics_assets.batches import Batches
 from analytics_assets.environment import SAMPLE
 from analytics_assets.paging import Guard, PageNumbers, rows_at
 from analytics_assets.readahead import ReadAhead
 from analytics_assets.schema import PAGE, Table, dlt_columns
+from analytics_assets.sync import Sync
+from analytics_assets.token import shown
 
 PAGE_SIZE = 100  # the most that the API gives
 ROWS = jsonpath.compile_path("rows")  # where `ReadAhead` puts them; a text would be parsed again for every answer
@@ -80,7 +82,7 @@ def has_row(table: Table, number: int) -> bool:
 
 def api_name() -> str:
     """Which API this is, for people and for telling it from another."""
-    return "the sample API" if SAMPLE in os.environ else client.shown(dlt.config["api_base_url"])
+    return "the sample API" if SAMPLE in os.environ else shown(dlt.config["api_base_url"])
 
 
 def _path(table: Table) -> str:

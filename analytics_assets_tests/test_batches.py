@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from analytics_assets.batches import Batches, Sync, TooFewRows, TooManyRejected, typed
+from analytics_assets.batches import Batches, typed
 from analytics_assets.schema import EXTRA_FIELDS, RESOURCES, arrow_schema
+from analytics_assets.sync import Sync, TooFewRows, TooManyRejected
 
 REGISTRATIONS, USERS = RESOURCES["registrations"], RESOURCES["users"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

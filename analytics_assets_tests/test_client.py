@@ -7,7 +7,7 @@ from email.utils import format_datetime
 import pytest
 import requests
 
-from analytics_assets import client
+from analytics_assets import client, token
 from analytics_assets_tests.contract_api import TOKEN, Answer, ContractApi, body, cut_short, reset, status
 
 PAGE = {"page": 1, "per_page": 100}
@@ -103,7 +103,7 @@ def test_the_key_is_stripped(api: ContractApi, monkeypatch: pytest.MonkeyPatch) 
 def test_a_key_that_no_header_carries_is_refused_unseen(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key with a line break inside is refused before any call, without showing it."""
     monkeypatch.setenv("API_KEY", "half\nother-half")
-    with pytest.raises(client.MissingKey) as raised:
+    with pytest.raises(token.MissingKey) as raised:
         get(api)
     assert "half" not in str(raised.value)
     assert not api.calls
@@ -113,14 +113,14 @@ def test_a_key_that_no_header_carries_is_refused_unseen(api: ContractApi, monkey
 def test_the_key_does_not_travel_in_the_clear(api: ContractApi, url: str) -> None:
     """Plain http is for this machine only."""
     adapter = client.JsonAdapter()
-    with client.session(adapter) as session, pytest.raises(client.InsecureUrl):
+    with client.session(adapter) as session, pytest.raises(token.InsecureUrl):
         session.get(url)
     assert adapter.calls == 0
 
 
 def test_urls_are_shown_without_credentials() -> None:
     """A user name and password in a URL are not repeated in messages."""
-    assert client.shown("https://user:secret@api.example.com/v1?page=1") == "https://api.example.com/v1?page=1"
+    assert token.shown("https://user:secret@api.example.com/v1?page=1") == "https://api.example.com/v1?page=1"
 
 
 def test_a_redirect_to_another_host_loses_the_key(api: ContractApi) -> None:

@@ -7,7 +7,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets import history, marts, warehouse
+from analytics_assets import history, marts, tables, warehouse
 from analytics_assets.definitions import defs
 from analytics_assets.schema import LEDGER, MARTS, RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
@@ -104,11 +104,11 @@ def test_meaning_is_in_the_warehouse(people: ContractApi, materialize: Materiali
     comments = (
         "SELECT comment FROM duckdb_{}s() WHERE schema_name = 'analytics' AND table_name NOT LIKE '\\_dlt%' ESCAPE '\\'"
     )
-    tables, columns = query(comments.format("table")), query(comments.format("column"))
+    on_tables, on_columns = query(comments.format("table")), query(comments.format("column"))
     everything = {**RESOURCES, **MARTS, **LEDGER}
-    assert len(tables) == len(everything)
-    assert len(columns) == sum(len(table.columns) for table in everything.values())
-    assert all(comment for (comment,) in tables + columns)
+    assert len(on_tables) == len(everything)
+    assert len(on_columns) == sum(len(table.columns) for table in everything.values())
+    assert all(comment for (comment,) in on_tables + on_columns)
 
 
 def test_the_join_depends_on_exactly_its_three_parents() -> None:
@@ -145,7 +145,7 @@ def test_a_failing_refill_leaves_the_old_rows(people: ContractApi, materialize: 
     materialize(*JOIN)
     broken = marts.query(ENRICHED).replace("users.display_name", "error('broken')")
     with warehouse.connection() as client, pytest.raises(Exception, match="broken"):
-        warehouse.refill(client, ENRICHED, broken)
+        tables.refill(client, ENRICHED, broken)
     assert enriched(query, "registration_id") == [("1",)]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
 
-from analytics_assets.batches import Sync
 from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES
 from analytics_assets.source import has_row, source
+from analytics_assets.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, body
 
 USERS = RESOURCES["users"]

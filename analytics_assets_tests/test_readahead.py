@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
 
-from analytics_assets.batches import Sync
 from analytics_assets.schema import RESOURCES
 from analytics_assets.source import source
+from analytics_assets.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
 
 USERS = RESOURCES["users"]

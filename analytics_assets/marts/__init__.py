@@ -12,8 +12,7 @@ import dagster as dg
 import sqlglot
 import sqlglot.expressions as exp
 
-from analytics_assets import history, warehouse
-from analytics_assets.automation import follow_parents
+from analytics_assets import history, tables, warehouse
 from analytics_assets.catalog import MARTS_GROUP, asset_spec
 from analytics_assets.schema import MARTS, Table
 
@@ -25,8 +24,8 @@ def query(table: Table) -> str:
 
 def parents(table: Table) -> list[str]:
     """The tables of the warehouse that the mart's SQL reads, sorted."""
-    tables = sqlglot.parse_one(query(table), dialect="duckdb").find_all(exp.Table)
-    return sorted({found.name for found in tables if found.db == warehouse.DATASET})
+    read = sqlglot.parse_one(query(table), dialect="duckdb").find_all(exp.Table)
+    return sorted({found.name for found in read if found.db == warehouse.DATASET})
 
 
 def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
@@ -45,20 +44,20 @@ def _asset(table: Table) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=table.name,
-        specs=[spec.replace_attributes(automation_condition=follow_parents)],
+        specs=[spec.replace_attributes(automation_condition=history.follow_parents)],
     )
     def fill(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
         with warehouse.connection() as client:
-            missing = [name for name in parents(table) if not warehouse.exists(client, name)]
+            missing = [name for name in parents(table) if not tables.exists(client, name)]
             if missing:
                 raise dg.Failure(
                     f"{table.name} needs {', '.join(missing)}, never loaded so far; materialize it first",
                     allow_retries=False,
                 )
-            warehouse.refill(client, table, query(table))
+            tables.refill(client, table, query(table))
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
-            name = warehouse.full_name(client, table)
+            name = tables.full_name(client, table)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": rows,

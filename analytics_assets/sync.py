@@ -1,0 +1,59 @@
+"""One reading of one resource: its limits, its tallies, and the verdict whether it may be loaded."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+FEW = 10  # rows that may be missing or unreadable whatever their share
+
+
+class Rejected(NamedTuple):
+    """A row that could not be read: its id if that could, the reason by column without any value, page, JSON text."""
+
+    id: str | None
+    reason: str
+    page: int
+    row: str
+
+
+class TooManyRejected(Exception):
+    """More rows cannot be read than may be set aside; the message holds reasons and counts, no value."""
+
+
+class TooFewRows(Exception):
+    """The API gave far fewer rows than before."""
+
+
+@dataclass
+class Sync:
+    """One reading of one resource: when it started, what it may do without, and what it took so far.
+
+    `known_pages` is where the resource ended last time. Fewer rows than `least_rows` are `TooFewRows`, a larger share
+    of unreadable rows than `rejected_share` (and more than ten) `TooManyRejected`; both before anything is loaded.
+    """
+
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    least_rows: int = 0
+    rejected_share: float = 0.0
+    known_pages: int = 0
+    close: Callable[[], None] = field(default=lambda: None)
+    rows: int = 0
+    pages: int = 0
+    calls: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    extra_fields: set[str] = field(default_factory=set)
+    filled: set[str] = field(default_factory=set)
+
+    def finish(self) -> None:
+        """Raise where what was read must not be loaded."""
+        if self.rows < self.least_rows:
+            raise TooFewRows(
+                f"the API gave {self.rows} rows, and {self.least_rows} at least were expected after the last sync; if "
+                "that is right, accept it once: accept_fewer_rows in the run's configuration, or ACCEPT_FEWER_ROWS=true"
+            )
+        if len(self.rejected) > max(FEW, self.rejected_share * self.rows):
+            reasons = Counter(rejected.reason for rejected in self.rejected).most_common(3)
+            why = "; ".join(f"{reason} ({count} rows)" for reason, count in reasons)
+            raise TooManyRejected(f"{len(self.rejected)} of {self.rows} rows cannot be read: {why}")

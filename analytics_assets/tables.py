@@ -1,0 +1,50 @@
+"""SQL on the tables of the warehouse that means the same on every one: what is there, and filling a table anew."""
+
+from typing import Any
+
+from analytics_assets.schema import Table, comments
+from analytics_assets.warehouse import DATASET, SqlClient
+
+
+def full_name(client: SqlClient, table: Table) -> str:
+    """Database, schema and table as a person writes it in a query."""
+    return client.make_qualified_table_name(table.name, quote=False)
+
+
+def columns(client: SqlClient, query: str) -> list[tuple[str, Any]]:
+    """Name and type of each column that `query` gives, without running it for its rows."""
+    with client.execute_query(f"SELECT * FROM ({query}) AS q LIMIT 0") as cursor:
+        return [(name, kind) for name, kind, *_ in cursor.description]
+
+
+def exists(client: SqlClient, name: str) -> bool:
+    """Whether the dataset has a table or view of this name."""
+    found = client.execute_sql(
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s", DATASET, name
+    )
+    return bool(found)
+
+
+def comment(client: SqlClient, table: Table) -> None:
+    """Write the declared meaning of `table` and its columns into the warehouse."""
+    for statement in comments(table, client.capabilities.sqlglot_dialect):
+        client.execute_sql(statement)
+
+
+def refill(client: SqlClient, table: Table, query: str) -> None:
+    """Fill `table` with what `query` gives, in one transaction: a reader sees the rows of before or of after.
+
+    The table is made anew only when its columns change, so grants and views of others stay.
+    """
+    names = ", ".join(column.name for column in table.columns)
+    with client.begin_transaction():
+        there = exists(client, table.name)
+        if there and columns(client, f"SELECT * FROM {table.name}") != columns(client, query):
+            client.execute_sql(f"DROP TABLE {table.name}")
+            there = False
+        if there:
+            client.execute_sql(f"DELETE FROM {table.name}")
+            client.execute_sql(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM ({query}) AS q")
+        else:
+            client.execute_sql(f"CREATE TABLE {table.name} AS SELECT {names} FROM ({query}) AS q")
+        comment(client, table)
