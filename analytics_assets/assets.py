@@ -17,6 +17,7 @@ from dlt.common.exceptions import TransientException
 from pydantic import Field
 
 from analytics_assets import ledger, tables, warehouse
+from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
 from analytics_assets.schema import RESOURCES, Table
@@ -110,6 +111,7 @@ def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
         "deleted_rows": counts.deleted,
         "pages": sync.pages,
         "calls": sync.calls,
+        "calls_left": budget().left(),
         "extra_fields": sorted(sync.extra_fields),
         "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
         "dagster/table_name": name,

@@ -25,6 +25,7 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
+from analytics_assets.budget import budget
 from analytics_assets.token import BearerToken, shown
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class JsonAdapter(HTTPAdapter):
         super().close()
 
     def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        budget().take(self._closing)
         with self._counting:
             self.calls += 1
         response = super().send(request, *args, **kwargs)

@@ -14,6 +14,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 DEFAULTS = {
     "API_BASE_URL": "https://api.example.com",
     "API_RESOURCE_PATH": "/v1/{resource}",
+    "API_CALLS_PER_HOUR": "3000",
+    "API_CALLS_BURST": "13000",
     "DESTINATION__WAREHOUSE__DESTINATION_TYPE": "duckdb",
     "NIGHTLY_CRON": "0 2 * * *",
     "NIGHTLY_TIMEZONE": "UTC",
