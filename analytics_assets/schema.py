@@ -182,7 +182,7 @@ MARTS: Mapping[str, Table] = {
     for table in (
         Table(
             "registrations_enriched",
-            "One row a registration, with its learner and its training. Only deleted ones are left out: where the "
+            "One row a registration, with learner and training. Only deleted ones are left out: where the "
             "learner or the training is not known, their columns are null and `has_user` or `has_training` is false.",
             (
                 Column("registration_id", ID, "The registration, `registrations.id`.", nullable=False),
