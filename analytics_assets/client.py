@@ -106,11 +106,15 @@ class JsonAdapter(HTTPAdapter):
         budget().take(self._closing)
         with self._counting:
             self.calls += 1
-        response = super().send(request, *args, **kwargs)
+        try:
+            response = super().send(request, *args, **kwargs)
+            content = response.content  # read here: a body that is cut short is a failed try
+        except requests.RequestException as error:
+            what = f"{type(error).__name__} at {shown(request.url)} ({_reason(error)})"
+            raise type(error)(what, request=request) from None
         if response.is_redirect:
             return response
         where = f"HTTP {response.status_code} from {shown(response.url)}"
-        content = response.content  # read here: a body that is cut short is a failed try
         if response.status_code >= 400:
             remedy = REMEDIES.get(response.status_code)
             self._check_patience(response, where)
@@ -141,10 +145,13 @@ class JsonAdapter(HTTPAdapter):
 
     def _log(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        reason = (
-            error if isinstance(error, requests.HTTPError) else f"{type(error).__name__} at {shown(state.args[0].url)}"
-        )
-        logger.warning("%s; trying again in %.1f s", reason, state.upcoming_sleep)
+        logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What is at the bottom of an error that requests has wrapped more than once."""
+    below = error.__cause__ or error.__context__
+    return _reason(below) if below else error
 
 
 class NotANumber:

@@ -50,9 +50,11 @@ def test_tries_end(api: ContractApi) -> None:
 
 
 def test_no_server(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused connection is transient."""
+    """A refused connection is transient, and its error says where and why in one line."""
     monkeypatch.setattr(api, "url", "http://127.0.0.1:1")
-    with pytest.raises(requests.ConnectionError) as raised:
+    with pytest.raises(
+        requests.ConnectionError, match=r"^ConnectionError at http://127.0.0.1:1/v1/users.*refused\)$"
+    ) as raised:
         get(api)
     assert client.is_transient(raised.value)
 
