@@ -40,7 +40,7 @@ def _without_nul(text: str) -> str:
 
 
 def _read_json(value: Any) -> str:
-    return _without_nul(orjson.dumps(value).decode())
+    return orjson.dumps(value).decode().replace("\\u0000", "\\ufffd")  # as `_without_nul`, in JSON's spelling
 
 
 def _read_text(value: Any) -> str:
@@ -82,6 +82,10 @@ def _texts(values: list[Any]) -> pa.Array:
     return pc.replace_substring(pa.array(values, TEXT.arrow), "\0", "\ufffd")
 
 
+def _ids(values: list[Any]) -> pa.Array:
+    return _texts([value if value is None or type(value) is str else _read_id(value) for value in values])
+
+
 def _numbers(values: list[Any]) -> pa.Array:
     array = pa.array(values)
     if array.type not in (pa.int64(), pa.float64(), pa.null()) or pc.all(pc.is_finite(array)).as_py() is False:
@@ -112,7 +116,7 @@ def _booleans(values: list[Any]) -> pa.Array:
 
 JSONS = Reader(_jsons, _read_json)
 READERS: dict[Type, Reader] = {
-    ID: Reader(_texts, _read_id),
+    ID: Reader(_ids, _read_id),
     TEXT: Reader(_texts, _read_text),
     JSON: JSONS,
     TIME: Reader(_times, _read_time),

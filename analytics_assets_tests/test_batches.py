@@ -160,6 +160,15 @@ def test_a_registration_without_a_learner_is_read(user: Any) -> None:
     assert column("user", user)[0] == (None if user is None else json.dumps(user, separators=(",", ":")))
 
 
+def test_a_nul_goes_nowhere() -> None:
+    """NUL, which Postgres refuses, becomes the replacement character in text, ids and JSON."""
+    row = {"id": "1\0", "pass_status": "\0", "user": {"id": "7\0", "name": "\0"}, "unlisted": "\0"}
+    [read] = typed(REGISTRATIONS, [row], [1], NOW).table.to_pylist()
+    assert (read["id"], read["pass_status"], read["user_id"]) == ("1\ufffd", "\ufffd", "7\ufffd")
+    assert json.loads(read["user"]) == {"id": "7\ufffd", "name": "\ufffd"}
+    assert json.loads(read[EXTRA_FIELDS]) == {"unlisted": "\ufffd"}
+
+
 def test_fields_without_a_column_are_kept() -> None:
     """What the API adds without notice stays, as JSON."""
     row: dict[str, Any] = {"id": 1, "email": "e", "card_banner": {"url": "u"}, "grade": None}
