@@ -133,7 +133,7 @@ def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResul
     """Compares what the last two syncs have noted of the API's fields."""
     notes: dict[str, list[str]] = {"new fields": [], "empty from now on": []}
     made = history.materializations(instance, table.name, 2)
-    if len(made) == 2:
+    if len(made) == 2 and made[0].metadata.get("api") == made[1].metadata.get("api"):
         for note, label in zip(notes, ("extra_fields", "empty_columns"), strict=True):
             now, before = (set(sync.metadata.get(label, ())) for sync in made)
             notes[note] = sorted(now - before)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from analytics_assets import history
 from analytics_assets_tests.conftest import Materialize, Query
@@ -94,7 +95,7 @@ def test_too_many_unreadable_rows_fail_before_the_load(
     assert query(REJECTED) == []
 
 
-def test_a_changed_api_is_noticed(api: ContractApi, materialize: Materialize) -> None:
+def test_a_changed_api_is_noticed(api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new field, and a column that is null in every row from one sync to the next, are named by a warning, once."""
 
     def change() -> str | None:
@@ -110,6 +111,9 @@ def test_a_changed_api_is_noticed(api: ContractApi, materialize: Materialize) ->
     api.rows["users"] = users(1, 2, grade=1, shoe_size=44)
     assert change() == "Changed: new fields: shoe_size; empty from now on: email."
     assert change() == "Unchanged."
+    monkeypatch.setenv("API_BASE_URL", api.url.replace("127.0.0.1", "localhost"))
+    api.rows["users"] = users(1, 2, hat_size=56)
+    assert change() == "Unchanged.", "another API is not compared with this one"
 
 
 def test_a_resource_that_has_shrunk_is_accepted_once(api: ContractApi, materialize: Materialize, query: Query) -> None:
