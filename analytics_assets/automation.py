@@ -63,7 +63,7 @@ def new_rows_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.S
     for table in RESOURCES.values():
         try:
             position = _position(context.instance, table)
-            if position and has_row(table, int(position.partition("@")[0])):
+            if has_row(table, int(position.partition("@")[0])):
                 tags[f"{GROWN}/{table.name}"] = position
         except Waiting as waiting:
             notes.append(f"{table.name}: {waiting}")

@@ -64,6 +64,14 @@ class JsonResponse(requests.Response):
 
     body: Any = None
 
+    @classmethod
+    def of(cls, response: requests.Response, body: Any) -> "JsonResponse":
+        """`response` with this body instead of its own."""
+        decoded = cls()
+        decoded.__dict__.update(response.__dict__)
+        decoded.body = body
+        return decoded
+
     def json(self, **_: Any) -> Any:
         return self.body
 
@@ -119,18 +127,10 @@ class JsonAdapter(HTTPAdapter):
             remedy = REMEDIES.get(response.status_code)
             self._check_patience(response, where)
             raise requests.HTTPError(f"{where}; {remedy}" if remedy else where, response=response)
-        decoded = JsonResponse()
-        decoded.__dict__.update(response.__dict__)
         try:
-            decoded.body = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            try:
-                decoded.body = _loads_leniently(content)
-            except (ValueError, RecursionError):
-                raise requests.exceptions.InvalidJSONError(
-                    f"{where}: the body is not JSON", response=response
-                ) from None
-        return decoded
+            return JsonResponse.of(response, _decoded(content))
+        except (ValueError, RecursionError):
+            raise requests.exceptions.InvalidJSONError(f"{where}: the body is not JSON", response=response) from None
 
     def _check_patience(self, response: requests.Response, where: str) -> None:
         asked = _retry_after(response)
@@ -164,8 +164,12 @@ class NotANumber:
         return self.text
 
 
-def _loads_leniently(content: bytes) -> Any:
-    """A body that is JSON but for single values: NaN, numbers beyond a double, bytes that are no UTF-8."""
+def _decoded(content: bytes) -> Any:
+    """What a body of JSON says; single values may be NaN, numbers beyond a double, or bytes that are no UTF-8."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        pass  # the slower way takes more
 
     def number(text: str) -> float | NotANumber:
         return value if math.isfinite(value := float(text)) else NotANumber(text)

@@ -64,7 +64,7 @@ class Guard:
 
 
 class PageNumbers(PageNumberPaginator):
-    """Counts pages from 1 through the answers of `readahead.Pages`, each of which carries one page or several."""
+    """Counts pages from 1 through the answers of `readahead.ReadAhead`, each of which carries one page or several."""
 
     def __init__(self) -> None:
         super().__init__(base_page=1, page_param="page", total_path=None)

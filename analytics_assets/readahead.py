@@ -60,10 +60,7 @@ class ReadAhead(JsonAdapter):
                 break
         if has_more and page != self._known_pages:
             self._look_ahead(fetch, request, page + 1, self._size)
-        answer = JsonResponse()
-        answer.__dict__.update(response.__dict__)
-        answer.body = {"rows": rows, "sizes": sizes, "has_more": has_more}
-        return answer
+        return JsonResponse.of(response, {"rows": rows, "sizes": sizes, "has_more": has_more})
 
     def _look_ahead(self, fetch: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:
         stop = start + min(size, self._depth)

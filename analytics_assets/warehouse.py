@@ -6,6 +6,7 @@ DuckDB file takes one process at a time.
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -124,14 +125,18 @@ def _refuse_to_mix(file: Path, database: duckdb.DuckDBPyConnection) -> None:
 def _opened(file: Path) -> duckdb.DuckDBPyConnection:
     """A connection to the file, waiting as long as `WAREHOUSE_WAIT_SECONDS` for another program that has it open."""
 
-    def waits(state: RetryCallState) -> None:
-        logger.warning(
-            "waiting for the program that has the warehouse open: %s", state.outcome and state.outcome.exception()
-        )
+    seconds = float(os.environ["WAREHOUSE_WAIT_SECONDS"])
 
-    patience = stop_after_delay(float(os.environ["WAREHOUSE_WAIT_SECONDS"]))
+    def waits(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            holder = re.search(r"held in (.+? \(PID \d+\))", str(state.outcome and state.outcome.exception()))
+            who = holder[1] if holder else "another program"
+            logger.warning("%s is open in %s; waiting up to %.0f s for it", file, who, seconds)
+
     locked = retry_if_exception_message(match=r".*Could not set lock on file")
-    retrying = Retrying(retry=locked, stop=patience, wait=wait_fixed(5), before_sleep=waits, reraise=True)
+    retrying = Retrying(
+        retry=locked, stop=stop_after_delay(seconds), wait=wait_fixed(5), before_sleep=waits, reraise=True
+    )
     return retrying(duckdb.connect, str(file))
 
 

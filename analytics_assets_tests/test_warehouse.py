@@ -1,0 +1,47 @@
+"""Who may have the warehouse open when."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.contract_api import ContractApi
+
+READER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+
+
+def test_a_program_that_opens_the_warehouse_costs_no_calls(
+    api: ContractApi,
+    materialize: Materialize,
+    query: Query,
+    warehouse_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Opened while the API is read, the file makes the load wait; one line names the program, and then it loads."""
+    monkeypatch.setenv("READ_AHEAD", "1")
+    api.rows["users"] = [{"id": number} for number in range(250)]
+    assert materialize("users").success
+    api.calls.clear()
+    readers: list[subprocess.Popen[bytes]] = []
+
+    def opening(resource: str, page: int, size: int) -> Any:
+        if page == 3:
+            command = [sys.executable, "-c", READER, str(warehouse_file)]
+            readers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            assert readers[0].stdout
+            assert readers[0].stdout.readline() == b"open\n"
+            threading.Timer(1, readers[0].communicate).start()  # which ends it
+        return api.contract_page(resource, page, size)
+
+    api.page = opening
+    with caplog.at_level("WARNING", logger="analytics_assets"):
+        assert materialize("users").success
+    [message] = [message for message in caplog.messages if "is open in" in message]
+    assert f"(PID {readers[0].pid})" in message
+    assert api.calls["users"] == 3
+    assert query("SELECT count(*) FROM users") == [(250,)]
