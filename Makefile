@@ -18,7 +18,7 @@ ui: $(VENV)/run  ## serve the Dagster UI on the same data, at http://127.0.0.1:3
 	@$(BIN)/python -m analytics_assets ui --port $(PORT)
 
 test: $(VENV)/dev  ## run the tests
-	$(BIN)/python -m pytest -m "not ui"
+	$(BIN)/python -m pytest -m "not ui" -n auto --dist worksteal
 
 test-ui: $(VENV)/dev  ## run the tests that look at the UI in a browser (Chromium)
 	$(BIN)/python -m pytest -m ui
