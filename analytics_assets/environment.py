@@ -25,6 +25,7 @@ DEFAULTS = {
     "READ_AHEAD": "8",  # pages in flight at once
     "REJECTED_SHARE": "0.01",  # of a resource's rows that may be unreadable; ten may be in any case
     "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case
+    "PUBLISHED_MODE": "600",  # who may read the published copy, as chmod says it
     "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open
     "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
     "SYNC_RETRY_SECONDS": "10",
@@ -41,7 +42,11 @@ DEFAULTS = {
 
 
 def load() -> None:
-    """Complete the process's environment from `.env` and the defaults; what is already set stays."""
+    """Complete the process's environment from `.env` and the defaults; what is already set stays.
+
+    What the process writes is from here on its owner's alone.
+    """
+    os.umask(0o077)
     load_dotenv(PROJECT / ".env")
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

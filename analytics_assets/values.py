@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.schema import BOOLEAN, ID, JSON, NUMBER, TEXT, TIME, Type
+from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = pa.scalar(datetime.max.replace(tzinfo=UTC), TIME.arrow)
@@ -114,11 +114,12 @@ def _booleans(values: list[Any]) -> pa.Array:
     return pa.array(values, BOOLEAN.arrow)
 
 
-JSONS = Reader(_jsons, _read_json)
+TEXTS = Reader(_texts, _read_text)
 READERS: dict[Type, Reader] = {
     ID: Reader(_ids, _read_id),
-    TEXT: Reader(_texts, _read_text),
-    JSON: JSONS,
+    TEXT: TEXTS,
+    EMAIL: TEXTS,
+    JSON: Reader(_jsons, _read_json),
     TIME: Reader(_times, _read_time),
     BOOLEAN: Reader(_booleans, _read_boolean),
     NUMBER: Reader(_numbers, _read_number),

@@ -60,7 +60,7 @@ def _locked(file: Path, why: str) -> Iterator[None]:
 
 
 def database_file() -> Path | None:
-    """The DuckDB file, its folder made; None where the warehouse is a server."""
+    """The DuckDB file; None where the warehouse is a server."""
     return _database_file(os.environ.get("DESTINATION__WAREHOUSE__CREDENTIALS"))
 
 
@@ -71,26 +71,46 @@ def _database_file(_: str | None) -> Path | None:
     credentials = destination.configuration(destination.spec(), accept_partial=True).credentials
     if not isinstance(credentials, DuckDbCredentials):
         return None
-    file = Path(os.environ["DLT_LOCAL_DIR"]) / credentials.database
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
+    return Path(os.environ["DLT_LOCAL_DIR"]) / credentials.database
 
 
-@contextmanager
-def writing() -> Iterator[None]:
-    """Admits one process at a time to a DuckDB file, waiting for it; may be entered again inside.
+def published_file() -> Path | None:
+    """The DuckDB file that analysts read; None where the warehouse is a server, which they read itself.
 
-    The file stays open inside, since opening it takes longer than most of what is done with it.
+    Raises `SameFile` where that is the warehouse's own.
     """
     file = database_file()
     if file is None:
-        yield
+        return None
+    published = file.parent / "published.duckdb"
+    if given := os.environ.get("PUBLISHED_FILE"):
+        published = Path(os.environ["DLT_LOCAL_DIR"]) / given
+    if published == file:
+        raise SameFile(f"the published copy would replace the warehouse {file}; set PUBLISHED_FILE to another path")
+    return published
+
+
+class SameFile(Exception):
+    """The published copy and the warehouse would be the same file."""
+
+
+@contextmanager
+def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
+    """Admits one process at a time to a DuckDB file, waiting for it; may be entered again inside.
+
+    Gives a connection to the file, which stays open inside, since opening it takes longer than most of what is done
+    with it; None where the warehouse is a server.
+    """
+    file = database_file()
+    if file is None:
+        yield None
         return
+    file.parent.mkdir(parents=True, exist_ok=True)
     with _locked(Path(f"{file}.lock"), f"another run writes to {file}"):
         _move_sample_data_aside(file)
         with _opened(file) as database:
             _refuse_to_mix(file, database)
-            yield
+            yield database
 
 
 class MixedData(Exception):
@@ -108,6 +128,8 @@ def _move_sample_data_aside(file: Path) -> None:
         if file.exists():
             aside = file.replace(file.with_name(f"sample-{file.name}"))
             logger.info("the sample data was moved to %s", aside)
+        if published := published_file():
+            published.unlink(missing_ok=True)
         mark.unlink()
 
 
