@@ -21,7 +21,7 @@ from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import api_name, source
+from analytics_assets.source import api_name, page_log, source
 from analytics_assets.sync import Sync
 
 logger = logging.getLogger(__name__)
@@ -61,12 +61,13 @@ def _asset(table: Table) -> dg.AssetsDefinition:
                 sync = _sync(ledger.last_sync(client, table), config)
             # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
             # and what has been read is not to be lost while the warehouse is.
-            with collecting_less_garbage(), closing(sync):
-                pipeline.extract(source(table, sync), loader_file_format="parquet")
+            with collecting_less_garbage(), closing(page_log(table)) as log, closing(sync):
+                pipeline.extract(source(table, sync, log), loader_file_format="parquet")
             with warehouse.writing():
                 pipeline.normalize()
                 load_id = pipeline.load().loads_ids[0]
                 metadata = _entered(table, sync, pipeline)
+            log.remove()
         return dg.MaterializeResult(
             asset_key=table.name,
             metadata={**metadata, "seconds": round(time.monotonic() - started, 2), "load_id": load_id},
@@ -110,6 +111,7 @@ def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
         "rejected_rows": len(sync.rejected),
         "deleted_rows": counts.deleted,
         "pages": sync.pages,
+        "resumed_pages": sync.resumed_pages,
         "calls": sync.calls,
         "calls_left": budget().left(),
         "extra_fields": sorted(sync.extra_fields),

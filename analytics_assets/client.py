@@ -128,7 +128,7 @@ class JsonAdapter(HTTPAdapter):
             self._check_patience(response, where)
             raise requests.HTTPError(f"{where}; {remedy}" if remedy else where, response=response)
         try:
-            return JsonResponse.of(response, _decoded(content))
+            return JsonResponse.of(response, decoded(content))
         except (ValueError, RecursionError):
             raise requests.exceptions.InvalidJSONError(f"{where}: the body is not JSON", response=response) from None
 
@@ -164,7 +164,7 @@ class NotANumber:
         return self.text
 
 
-def _decoded(content: bytes) -> Any:
+def decoded(content: bytes) -> Any:
     """What a body of JSON says; single values may be NaN, numbers beyond a double, or bytes that are no UTF-8."""
     try:
         return orjson.loads(content)

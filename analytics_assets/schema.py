@@ -246,6 +246,11 @@ SYNCS = Table(
         Column("rejected", COUNT, "Rows that could not be read.", nullable=False),
         Column("deleted", COUNT, "Rows of the table found to be deleted.", nullable=False),
         Column("pages", COUNT, "Pages that were read.", nullable=False),
+        Column(
+            "resumed_pages",
+            COUNT,
+            "Of these, pages that a sync which was broken off had read; such a sync infers no deletions.",
+        ),
         Column("calls", COUNT, "Requests that were sent, repeated ones included.", nullable=False),
     ),
 )
