@@ -23,6 +23,7 @@ DEFAULTS = {
     "AUTOMATION": "stopped",  # what calls the API by itself; or running
     "ASSET_OWNER": "team:analytics",
     "READ_AHEAD": "8",  # pages in flight at once
+    "MOST_PAGES": "100000",  # of a resource, behind which a server is taken to go on for ever
     "REJECTED_SHARE": "0.01",  # of a resource's rows that may be unreadable; ten may be in any case
     "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case
     "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open

@@ -3,6 +3,7 @@
 What an answer means is told by the guard; how a single page is sent and tried again is the client's.
 """
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
-from analytics_assets.client import JsonAdapter, JsonResponse
-from analytics_assets.paging import Page, Row
+from analytics_assets.answer import JsonResponse
+from analytics_assets.client import JsonAdapter
+from analytics_assets.paging import Page, Row, UnexpectedResponse
+from analytics_assets.token import shown
 
 Fetch = Callable[[requests.PreparedRequest], requests.Response]
 
@@ -28,7 +31,7 @@ class ReadAhead(JsonAdapter):
     `depth` pages at the most are in flight. The first answer is one page, the next two, then four: a resource of one
     page costs one call. At `known_pages`, where the resource ended last time, nothing is requested before it is needed,
     and behind it starts slowly again. Pages are given to `guard` in their order; a page that failed, or that the guard
-    refuses, raises when its turn comes.
+    refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it, that is `UnexpectedResponse`.
     """
 
     def __init__(self, guard: Callable[[requests.Response], Page], depth: int, known_pages: int = 0) -> None:
@@ -36,6 +39,7 @@ class ReadAhead(JsonAdapter):
         self._guard = guard
         self._depth = depth
         self._known_pages = known_pages
+        self._most_pages = int(os.environ["MOST_PAGES"])
         self._size = 1
         self._ahead: dict[int, Future[requests.Response]] = {}
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
@@ -56,6 +60,8 @@ class ReadAhead(JsonAdapter):
             got, has_more = self._guard(response)
             rows += got
             sizes.append(len(got))
+            if has_more and page >= self._most_pages:
+                raise UnexpectedResponse(f"{shown(response.url)} promises another page, more than MOST_PAGES")
             if not has_more or page == self._known_pages or len(sizes) == size or time.monotonic() > end:
                 break
         if has_more and page != self._known_pages:
