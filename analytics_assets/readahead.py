@@ -3,6 +3,7 @@
 What an answer means is told by the guard; how a single page is sent and tried again is the client's.
 """
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,9 +14,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
-from analytics_assets.client import JsonAdapter, JsonResponse, decoded, is_transient
+from analytics_assets.answer import JsonResponse, decoded
+from analytics_assets.client import JsonAdapter, is_transient
 from analytics_assets.pagelog import PageLog
-from analytics_assets.paging import Guard, Row
+from analytics_assets.paging import Guard, Row, UnexpectedResponse
+from analytics_assets.token import shown
 
 Fetch = Callable[[requests.PreparedRequest], requests.Response]
 
@@ -29,7 +32,7 @@ class ReadAhead(JsonAdapter):
     `depth` pages at the most are in flight. The first answer is one page, the next two, then four: a resource of one
     page costs one call. At `known_pages`, where the resource ended last time, nothing is requested before it is needed,
     and behind it starts slowly again. Pages are given to `guard` in their order; a page that failed, or that the guard
-    refuses, raises when its turn comes.
+    refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it, that is `UnexpectedResponse`.
 
     Pages are kept in `log`, and those that it already has are not requested but for the last one: where that holds
     other rows by now, the reading starts over. `resumed_pages` are those taken over.
@@ -42,6 +45,7 @@ class ReadAhead(JsonAdapter):
         self._known_pages = known_pages
         self._kept = log
         self.resumed_pages = 0
+        self._most_pages = int(os.environ["MOST_PAGES"])
         self._size = 1
         self._ahead: dict[int, Future[requests.Response]] = {}
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
@@ -66,6 +70,8 @@ class ReadAhead(JsonAdapter):
                 self._kept.append(response.content)
             rows += got
             sizes.append(len(got))
+            if has_more and page >= self._most_pages:
+                raise UnexpectedResponse(f"{shown(response.url)} promises another page, more than MOST_PAGES")
             if not has_more or page == self._known_pages or len(sizes) == size or time.monotonic() > end:
                 break
         if has_more and page != self._known_pages:
