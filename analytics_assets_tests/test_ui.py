@@ -28,14 +28,21 @@ SECONDS = 90
 Ask = Callable[[str], Any]
 
 
-def wait_for(what: Callable[[], Any], why: str) -> Any:
+def wait_for(what: Callable[[], Any], why: str, seconds: float = SECONDS) -> Any:
     """What `what` gives once it is true; an error that says `why` if it never is."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := what():
             return found
         time.sleep(0.2)
     raise AssertionError(f"waited in vain: {why}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +70,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, messages: tuple[str, l
 @pytest.fixture(scope="module")
 def url(environment: dict[str, str]) -> Iterator[str]:
     """`make ui` with the sample API, ended by an interrupt."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = Path(environment["DAGSTER_HOME"])
     command = [sys.executable, "-m", "analytics_assets", "ui", "--port", str(port)]
     log = (folder / "log").open("w")
