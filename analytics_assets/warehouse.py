@@ -89,6 +89,8 @@ def writing() -> Iterator[None]:
     with _locked(Path(f"{file}.lock"), f"another run writes to {file}"):
         _move_sample_data_aside(file)
         with _opened(file) as database:
+            # For dlt's connections too. The default, most of the machine's memory, is used before anything is spilled.
+            database.execute(f"SET GLOBAL memory_limit = '{os.environ['DUCKDB_MEMORY_LIMIT']}'")
             _refuse_to_mix(file, database)
             yield
 
