@@ -56,7 +56,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     def load(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
         with _explained(context, table) as known, warehouse.syncing(table.name) as pipeline:
-            with warehouse.connection(pipeline) as client:
+            with warehouse.connection() as client:
                 known["held"] = ledger.held(client, table)
                 sync = _sync(ledger.last_sync(client, table), config)
             # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
@@ -66,7 +66,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
             with warehouse.writing():
                 pipeline.normalize()
                 load_id = pipeline.load().loads_ids[0]
-                metadata = _entered(table, sync, pipeline)
+                metadata = _entered(table, sync)
             log.remove()
         return dg.MaterializeResult(
             asset_key=table.name,
@@ -99,9 +99,9 @@ def collecting_less_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
+def _entered(table: Table, sync: Sync) -> dict[str, Any]:
     """Enter a sync that has just been loaded into the ledger; what it and the reading say, as metadata."""
-    with warehouse.connection(pipeline) as client:
+    with warehouse.connection() as client:
         counts = ledger.enter(client, table, sync)
         name = tables.full_name(client, table)
     return {

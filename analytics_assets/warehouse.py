@@ -109,6 +109,8 @@ def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
     with _locked(Path(f"{file}.lock"), f"another run writes to {file}"):
         _move_sample_data_aside(file)
         with _opened(file) as database:
+            # For dlt's connections too. The default, most of the machine's memory, is used before anything is spilled.
+            database.execute(f"SET GLOBAL memory_limit = '{os.environ['DUCKDB_MEMORY_LIMIT']}'")
             _refuse_to_mix(file, database)
             yield database
 
@@ -163,7 +165,13 @@ def _opened(file: Path) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def connection(of: dlt.Pipeline | None = None) -> Iterator[SqlClient]:
-    """An SQL client that stands in the dataset: table names need no qualifying. `of` saves making a pipeline for it."""
-    with writing(), (of or _pipeline("marts")).sql_client() as client:
+def connection() -> Iterator[SqlClient]:
+    """An SQL client that stands in the dataset: table names need no qualifying."""
+    names = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS")
+    with writing(), _client(*map(os.environ.get, names)) as client:
         yield client
+
+
+@lru_cache  # as above; each use opens a connection of its own
+def _client(*_: str | None) -> SqlClient:
+    return dlt.dataset(dlt.destination("warehouse"), DATASET, dlt.Schema(DATASET)).sql_client

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from analytics_assets import warehouse
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 
@@ -54,3 +55,10 @@ def test_a_program_that_opens_the_warehouse_costs_no_calls(
     assert f"(PID {readers[0].pid})" in message
     assert api.calls["users"] == 3
     assert query("SELECT count(*) FROM users") == [(250,)]
+
+
+def test_duckdb_takes_no_more_memory_than_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`DUCKDB_MEMORY_LIMIT` holds for the connections that dlt opens, too."""
+    monkeypatch.setenv("DUCKDB_MEMORY_LIMIT", "128MiB")
+    with warehouse.connection() as client:
+        assert client.execute_sql("SELECT current_setting('memory_limit')") == [("128.0 MiB",)]
