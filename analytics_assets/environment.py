@@ -29,7 +29,7 @@ DEFAULTS = {
     "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case
     "PUBLISHED_MODE": "600",  # who may read the published copy, as chmod says it
     "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open
-    "DUCKDB_MEMORY_LIMIT": "400MB",  # beyond which it uses its temporary folder beside the file
+    "DUCKDB_MEMORY_LIMIT": "300MB",  # beyond which it uses its temporary folder beside the file
     "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
     "SYNC_RETRY_SECONDS": "10",
     "DAGSTER_HOME": str(PROJECT / "dagster_home"),

@@ -7,6 +7,7 @@ DuckDB file takes one process at a time.
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -37,11 +38,10 @@ def syncing(name: str) -> Iterator[dlt.Pipeline]:
     folder = Path(os.environ["DLT_DATA_DIR"])
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{name}.lock", f"another run syncs {name}"):
-        yield _pipeline(name).drop()
-
-
-def _pipeline(name: str) -> dlt.Pipeline:
-    return dlt.pipeline(f"{DATASET}_{name}", destination=dlt.destination("warehouse"), dataset_name=DATASET)
+        name, pipelines = f"{DATASET}_{name}", folder / "pipelines"
+        if (pipelines / name).exists():
+            shutil.rmtree(pipelines / name)  # dlt's own `drop` would make the pipeline twice
+        yield dlt.pipeline(name, str(pipelines), destination=dlt.destination("warehouse"), dataset_name=DATASET)
 
 
 @contextmanager
