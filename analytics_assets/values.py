@@ -22,6 +22,8 @@ LATEST = pa.scalar(datetime.max.replace(tzinfo=UTC), TIME.arrow)
 LEAST_MILLISECONDS = 100_000_000_000
 EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
 BREAK = orjson.Fragment(b"\n")  # between values that are written at once; inside JSON text it is always escaped
+ESCAPED = re.compile(r"\\(u0000|.)")
+NUL = {"\\u0000": "\\ufffd"}
 UNREADABLE = (pa.ArrowException, TypeError, ValueError, OverflowError, LookupError)
 
 
@@ -41,7 +43,9 @@ def _without_nul(text: str) -> str:
 
 
 def _read_json(value: Any) -> str:
-    return orjson.dumps(value).decode().replace("\\u0000", "\\ufffd")  # as `_without_nul`, in JSON's spelling
+    text = orjson.dumps(value).decode()
+    # As `_without_nul`, in JSON's spelling, where a backslash before the u may itself be behind one.
+    return ESCAPED.sub(lambda escape: NUL.get(escape[0], escape[0]), text) if "\\u0000" in text else text
 
 
 def _read_text(value: Any) -> str:

@@ -181,6 +181,13 @@ def test_a_nul_goes_nowhere() -> None:
     assert json.loads(read[EXTRA_FIELDS]) == {"unlisted": "\ufffd"}
 
 
+def test_what_only_looks_like_a_nul_stays() -> None:
+    """A backslash in front of `u0000` is text."""
+    texts = ["\\u0000", "\\\\u0000", "\0\\u0000\\\0"]
+    [read] = typed(REGISTRATIONS, [{"id": 1, "user": {"texts": texts}}], [1], NOW).table.to_pylist()
+    assert json.loads(read["user"]) == {"texts": [text.replace("\0", "\ufffd") for text in texts]}
+
+
 def test_fields_without_a_column_are_kept() -> None:
     """What the API adds without notice stays, as JSON."""
     row: dict[str, Any] = {"id": 1, "email": "e", "card_banner": {"url": "u"}, "grade": None}

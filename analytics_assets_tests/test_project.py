@@ -55,6 +55,16 @@ def test_the_readme_names_every_setting() -> None:
             assert f"| `{name}` | `{value}` |" in readme, name
 
 
+def test_each_promise_has_its_tests() -> None:
+    """The README's table of promises links to tests that are there under that name."""
+    readme = (PROJECT / "README.md").read_text()
+    promises = readme.partition("## Promises")[2].partition("\n## ")[0]
+    links = re.findall(r"\[([^]]+)\]\((analytics_assets_tests/\w+\.py)\)", promises)
+    assert len(links) > 9
+    for title, file in links:
+        assert f"def test_{title.replace(' ', '_')}(" in (PROJECT / file).read_text(), title
+
+
 def test_importing_needs_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     """Definitions load without any configuration, and write no file."""
     code = "import analytics_assets.definitions as d; print(len(d.defs.resolve_asset_graph().get_all_asset_keys()))"
