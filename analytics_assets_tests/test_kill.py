@@ -13,8 +13,9 @@ import duckdb
 import pytest
 
 from analytics_assets import history
+from analytics_assets.definitions import defs
 from analytics_assets.schema import RESOURCES
-from analytics_assets_tests.conftest import Query, run, start
+from analytics_assets_tests.conftest import QUIET, Query, run, start
 from analytics_assets_tests.contract_api import ContractApi
 
 long = pytest.mark.long
@@ -79,6 +80,30 @@ def test_a_kill_and_another_on_the_repeat_leave_no_damage(
         with duckdb.connect(str(tmp_path / "published.duckdb"), read_only=True) as published:
             assert published.execute("SELECT count(*) FROM analytics.registrations_enriched").fetchall() == [(250,)]
     assert_exact(query, dagster_home, tmp_path)
+
+
+def main_job() -> dg.JobDefinition:
+    return defs.resolve_job_def("analytics_job")
+
+
+def test_what_was_loaded_before_a_crash_is_not_read_again(
+    api: ContractApi, query: Query, dagster_home: Path, tmp_path: Path
+) -> None:
+    """A re-execution from failure of a killed run reads only the resources that it had not loaded."""
+    for name in RESOURCES:
+        api.rows[name] = [{"id": number} for number in range(250)]
+    command = [sys.executable, "-m", "analytics_assets_tests.killed", "sql", r"INSERT INTO \S*\Wusers\W"]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    api.calls.clear()
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        [lost] = history.end_lost_runs(instance)
+        options = dg.ReexecutionOptions.from_failure(lost, instance)
+        again = dg.execute_job(dg.reconstructable(main_job), instance, QUIET, reexecution_options=options)
+    assert again.success
+    assert set(api.calls) == {"users"}
+    for name in RESOURCES:
+        assert query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(250, 250)]
+    assert query("SELECT count(*) FROM registrations_enriched") == [(250,)]
 
 
 @long
