@@ -33,7 +33,7 @@ check: $(VENV)/dev  ## lint, type check, import contracts, definitions
 bench: benchmarks/.venv/made  ## measure the main job beside others that do the same, in some minutes
 	@benchmarks/.venv/bin/python -m benchmarks
 
-bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an hour, into benchmarks/results.md
+bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an hour or two, into benchmarks/results.md
 	@benchmarks/.venv/bin/python -m benchmarks --full --output benchmarks
 
 docs: $(VENV)/dev  ## write TABLES.md anew from the declaration

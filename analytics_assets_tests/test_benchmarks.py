@@ -12,6 +12,8 @@ from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from benchmarks.contestants import floor, floor_tricks
 from benchmarks.contestants.clock import Task
+from benchmarks.goals import Goal, medians
+from benchmarks.measuring import Result
 
 SIZES = {"registrations": 450, "users": 120}
 
@@ -39,3 +41,21 @@ def test_the_floors_make_the_same_tables(
                 ours, theirs = query.format("ours", table), query.format(name, table)
                 for left, right in ((ours, theirs), (theirs, ours)):
                     assert database.execute(f"({left}) EXCEPT ALL ({right})").fetchall() == []
+
+
+def test_a_wrong_result_has_no_time() -> None:
+    """Where one of several runs went wrong, there is no median of the others."""
+    runs = [Result("floor", "some rows", "first", seconds) for seconds in (1, 5, 3)]
+    assert medians(runs)["floor", "some rows", "first"].seconds == 3
+    wrong = medians([*runs, Result("floor", "some rows", "first", problem="not installed")])
+    assert wrong["floor", "some rows", "first"] == Result("floor", "some rows", "first", problem="not installed")
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "verdict"),
+    [(1.2, False, "met, and the mark"), (1.6, False, "met"), (2.5, False, "missed by 25%"), (2.5, True, "met"),
+     (1.5, True, "missed by 25%"), (None, False, "not measured")],
+)  # fmt: skip
+def test_a_verdict_says_by_how_much(value: float | None, least: bool, verdict: str) -> None:
+    """A goal is met or missed by a share of its limit, and what was not measured is neither."""
+    assert Goal("time", value, 2, least, None if least else 1.5).verdict == verdict

@@ -84,7 +84,7 @@ def goals(of: Mapping[Key, Result]) -> Iterator[Goal]:
         if peer is DLT:
             memory = ratio(result(MAIN_JOB, case), theirs, "memory_mb")
             yield Goal(f"memory to that of {peer.label}, {case.name}", memory, 0.1)
-    for case in (SMALL, MIDDLE, LARGE):
+    for case in (SMALL, LATENCY, MIDDLE, LARGE):
         yield Goal(f"calls of a first sync, {case.name}", figure(result(MAIN_JOB, case), "calls"), case.pages * 1.08)
         again = figure(result(MAIN_JOB, case, "repeated"), "calls")
         yield Goal(f"calls of a repeated sync, {case.name}", again, case.pages + len(case.rows))
