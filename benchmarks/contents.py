@@ -13,7 +13,7 @@ from functools import partial
 import duckdb
 import requests
 
-RESOURCES = ("users", "trainings", "registrations", "certifications", "awarded_certifications", "paths_users")
+from benchmarks.contestants.json_schema import FIELDS
 
 
 def given(url: str, token: str, resource: str) -> Iterator[str]:
@@ -43,4 +43,4 @@ def summary(ids: Iterable[str]) -> tuple[int, str]:
 
 if __name__ == "__main__":
     look = partial(given, *sys.argv[1:]) if len(sys.argv) == 3 else partial(held, sys.argv[1])
-    print(json.dumps({resource: summary(look(resource)) for resource in RESOURCES}))
+    print(json.dumps({resource: summary(look(resource)) for resource in FIELDS}))

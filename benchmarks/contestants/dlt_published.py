@@ -11,15 +11,7 @@ from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from benchmarks.contestants.clock import Task, task, timed
-
-TIMES = {
-    "users": ["created_at"],
-    "trainings": ["created_at"],
-    "registrations": ["completed_at", "due_at", "due_date", "created_at"],
-    "certifications": ["created_at"],
-    "awarded_certifications": ["awarded_at"],
-    "paths_users": ["completed_at"],
-}
+from benchmarks.contestants.json_schema import TIMES
 
 
 def configuration(task: Task) -> RESTAPIConfig:

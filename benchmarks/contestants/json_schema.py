@@ -18,3 +18,11 @@ FIELDS: dict[str, dict[str, Any]] = {
     "paths_users": dict.fromkeys(("id", "path_id", "path_name", "path_description", "completed_at"), TEXT)
     | {"progress_percentage": NUMBER, **LEARNER},
 }
+TIMES = {
+    "users": ["created_at"],
+    "trainings": ["created_at"],
+    "registrations": ["completed_at", "due_at", "due_date", "created_at"],
+    "certifications": ["created_at"],
+    "awarded_certifications": ["awarded_at"],
+    "paths_users": ["completed_at"],
+}
