@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -29,7 +30,7 @@ COLUMNS = ("contestant", "sync", "wall s", "to the floor", "processor s", "memor
 def markdown(results: list[Result]) -> str:
     """The whole document."""
     found = medians(results)
-    runs = len(results) // len(found)
+    runs = max(Counter((result.contestant, result.case, result.sync) for result in results).values())
     lines = [HEADER.format(count=runs, processors=os.cpu_count(), chart="chart.svg"), "## Goals", ""]
     lines += goal_table(goals(found))
     for case in dict.fromkeys(result.case for result in results):
