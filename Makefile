@@ -18,10 +18,13 @@ ui: $(VENV)/run  ## serve the Dagster UI on the same data, at http://127.0.0.1:3
 	@$(BIN)/python -m analytics_assets ui --port $(PORT)
 
 test: $(VENV)/dev  ## run the tests
-	$(BIN)/python -m pytest -m "not ui" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not ui and not long" -n auto --dist worksteal
 
 test-ui: $(VENV)/dev  ## run the tests that look at the UI in a browser (Chromium)
 	$(BIN)/python -m pytest -m ui
+
+test-long: $(VENV)/dev  ## kill at random, and live through an hour of an API's life: a quarter of an hour
+	$(BIN)/python -m pytest -m long -n auto --dist worksteal
 
 check: $(VENV)/dev  ## lint, type check, import contracts, definitions
 	$(BIN)/ruff check
@@ -70,4 +73,4 @@ benchmarks/.venv-%/made: benchmarks/requirements-%.txt
 	@-$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-.PHONY: help run ui test test-ui check bench bench-full docs constraints
+.PHONY: help run ui test test-ui test-long check bench bench-full docs constraints

@@ -22,8 +22,9 @@ from analytics_assets import history
 from analytics_assets.environment import DEFAULTS, PROJECT, SAMPLE
 from analytics_assets.report import failures_of, report
 from analytics_assets.sample_api.process import running
-from analytics_assets.schema import MARTS
+from analytics_assets.schema import RESOURCES
 from analytics_assets.token import BearerToken, InsecureUrl, shown
+from analytics_assets.warehouse import SameFile
 
 
 class Refused(Exception):
@@ -93,6 +94,7 @@ def run() -> int:
             raise_on_error=False,
         )
 
+    names = [key.to_user_string() for key in defs.resolve_asset_graph().toposorted_asset_keys]
     with api() as url, dagster() as instance:
         print(f"Reading {url}", flush=True)
         history.end_lost_runs(instance)
@@ -100,9 +102,9 @@ def run() -> int:
         if any("DagsterExecutionInterruptedError" in text for text in failures_of(results[0])):
             raise KeyboardInterrupt
         if not results[0].success:
-            # In one run a failed parent takes the marts with it; on their own they are made from what is there.
-            results.append(execute(*MARTS))
-        return report(results)
+            # In one run a failed parent takes the rest with it, which by itself is made from what is there.
+            results.append(execute(*(name for name in names if name not in RESOURCES)))
+        return report(names, results)
 
 
 def ui(port: int) -> int:
@@ -139,7 +141,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         return run() if arguments.command == "run" else ui(arguments.port)
-    except Refused as refusal:
+    except (Refused, SameFile) as refusal:
         print(refusal, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

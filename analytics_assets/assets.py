@@ -21,7 +21,7 @@ from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import api_name, source
+from analytics_assets.source import api_name, page_log, source
 from analytics_assets.sync import Sync
 
 logger = logging.getLogger(__name__)
@@ -56,17 +56,18 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     def load(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
         with _explained(context, table) as known, warehouse.syncing(table.name) as pipeline:
-            with warehouse.connection(pipeline) as client:
+            with warehouse.connection() as client:
                 known["held"] = ledger.held(client, table)
                 sync = _sync(ledger.last_sync(client, table), config)
             # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
             # and what has been read is not to be lost while the warehouse is.
-            with collecting_less_garbage(), closing(sync):
-                pipeline.extract(source(table, sync), loader_file_format="parquet")
+            with collecting_less_garbage(), closing(page_log(table)) as log, closing(sync):
+                pipeline.extract(source(table, sync, log), loader_file_format="parquet")
             with warehouse.writing():
                 pipeline.normalize()
                 load_id = pipeline.load().loads_ids[0]
-                metadata = _entered(table, sync, pipeline)
+                metadata = _entered(table, sync)
+            log.remove()
         return dg.MaterializeResult(
             asset_key=table.name,
             metadata={**metadata, "seconds": round(time.monotonic() - started, 2), "load_id": load_id},
@@ -98,9 +99,9 @@ def collecting_less_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
+def _entered(table: Table, sync: Sync) -> dict[str, Any]:
     """Enter a sync that has just been loaded into the ledger; what it and the reading say, as metadata."""
-    with warehouse.connection(pipeline) as client:
+    with warehouse.connection() as client:
         counts = ledger.enter(client, table, sync)
         name = tables.full_name(client, table)
     return {
@@ -110,6 +111,7 @@ def _entered(table: Table, sync: Sync, pipeline: Pipeline) -> dict[str, Any]:
         "rejected_rows": len(sync.rejected),
         "deleted_rows": counts.deleted,
         "pages": sync.pages,
+        "resumed_pages": sync.resumed_pages,
         "calls": sync.calls,
         "calls_left": budget().left(),
         "extra_fields": sorted(sync.extra_fields),

@@ -1,14 +1,16 @@
-"""The HTTP session: time limits, decoding, and the retries of one page. It knows neither resources nor tables."""
+"""The HTTP session: time limits and the retries of one page. It knows neither resources nor tables.
 
-import json
+How an answer is read belongs in `answer`, how an exchange that takes too long is ended in `watch`.
+"""
+
 import logging
-import math
 import os
 import threading
+import time
+import zlib
 from typing import Any
 
 import dlt
-import orjson
 import requests
 import urllib3
 from dlt.common.configuration import resolve_configuration
@@ -25,14 +27,19 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
+from analytics_assets.answer import JsonResponse, content, decoded
 from analytics_assets.budget import budget
 from analytics_assets.token import BearerToken, shown
+from analytics_assets.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
+MOST_FAILURES = 100  # of the calls of one sync, beyond which more must work than fail
+QUOTABLE = (OSError, zlib.error, urllib3.exceptions.IncompleteRead, urllib3.exceptions.TimeoutError)
 REMEDIES = {
+    **dict.fromkeys((301, 302, 303, 307, 308), "redirects are not followed; check API_BASE_URL and API_RESOURCE_PATH"),
     401: "check API_KEY",
     403: "check what API_KEY may read",
     404: "check API_BASE_URL and API_RESOURCE_PATH",
@@ -40,7 +47,7 @@ REMEDIES = {
 
 
 class PatienceExceeded(requests.HTTPError):
-    """The API asks for a longer wait than is acceptable."""
+    """The API asks for a longer wait than is acceptable, or fails more often."""
 
 
 def is_transient(error: BaseException | None) -> bool:
@@ -59,37 +66,24 @@ def is_transient(error: BaseException | None) -> bool:
     )
 
 
-class JsonResponse(requests.Response):
-    """A response whose body has been read and decoded once."""
-
-    body: Any = None
-
-    @classmethod
-    def of(cls, response: requests.Response, body: Any) -> "JsonResponse":
-        """`response` with this body instead of its own."""
-        decoded = cls()
-        decoded.__dict__.update(response.__dict__)
-        decoded.body = body
-        return decoded
-
-    def json(self, **_: Any) -> Any:
-        return self.body
-
-
 class JsonAdapter(HTTPAdapter):
     """Sends a request, reads and decodes the answer, and tries all of that again where it may help.
 
     `calls` counts the requests sent. The tries, the back-off and the longest wait are dlt's own settings
-    (`RUNTIME__REQUEST_MAX_ATTEMPTS`, `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`).
+    (`RUNTIME__REQUEST_MAX_ATTEMPTS`, `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is
+    the longest silence of a server (`RUNTIME__REQUEST_TIMEOUT`), twice which a whole answer may take.
     """
 
     def __init__(self, attempts: int | None = None, connections: int = 1) -> None:
         super().__init__(pool_maxsize=connections)
         settings = resolve_configuration(RuntimeConfiguration())
         self.calls = 0
+        self._failures = 0
         self._counting = threading.Lock()
         self._closing = threading.Event()
         self._timeout = (CONNECT_SECONDS, settings.request_timeout)
+        self._watch = Watch(2 * settings.request_timeout)
+        self._watch.over(self.poolmanager)
         self._longest_wait = settings.request_max_retry_delay
         factor = settings.request_backoff_factor
         self._backoff = wait_exponential(multiplier=factor, max=self._longest_wait) + wait_random(0, factor)
@@ -98,37 +92,48 @@ class JsonAdapter(HTTPAdapter):
             retry=retry_if_exception(is_transient),
             wait=self._wait,
             sleep=sleep_using_event(self._closing),
-            before_sleep=self._log,
+            before_sleep=self._note_failure,
             reraise=True,
         )
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        return self._retrying.copy()(self._send_once, request, *args, **{**kwargs, "timeout": self._timeout})
+        options = {**kwargs, "timeout": self._timeout, "stream": True}
+        return self._retrying.copy()(self._send_once, request, *args, **options)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            self._watch.over(manager)
+        return manager
 
     def close(self) -> None:
-        """End: nothing is tried again from here on."""
+        """End: what is in flight fails, and nothing is tried again from here on."""
         self._closing.set()
+        self._watch.close()
         super().close()
 
     def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         budget().take(self._closing)
         with self._counting:
             self.calls += 1
+        started, longest = time.monotonic(), self._watch.seconds
         try:
             response = super().send(request, *args, **kwargs)
-            content = response.content  # read here: a body that is cut short is a failed try
+            body = content(response)  # read here: a body that is cut short is a failed try
+            if time.monotonic() - started > longest:  # headers that the watch has cut short look whole
+                raise requests.Timeout
         except requests.RequestException as error:
-            what = f"{type(error).__name__} at {shown(request.url)} ({_reason(error)})"
+            late = f"it took longer than {longest:g} s" if time.monotonic() - started > longest else None
+            what = f"{type(error).__name__} at {shown(request.url)} ({late or _reason(error)})"
             raise type(error)(what, request=request) from None
-        if response.is_redirect:
-            return response
         where = f"HTTP {response.status_code} from {shown(response.url)}"
-        if response.status_code >= 400:
+        if response.status_code >= 300:
             remedy = REMEDIES.get(response.status_code)
             self._check_patience(response, where)
             raise requests.HTTPError(f"{where}; {remedy}" if remedy else where, response=response)
         try:
-            return JsonResponse.of(response, _decoded(content))
+            return JsonResponse.of(response, decoded(body), body)
         except (ValueError, RecursionError):
             raise requests.exceptions.InvalidJSONError(f"{where}: the body is not JSON", response=response) from None
 
@@ -143,39 +148,21 @@ class JsonAdapter(HTTPAdapter):
         response = error.response if isinstance(error, requests.RequestException) else None
         return max(self._backoff(state), _retry_after(response) or 0)
 
-    def _log(self, state: RetryCallState) -> None:
+    def _note_failure(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
+        with self._counting:
+            self._failures += 1
+        if self._failures > max(MOST_FAILURES, self.calls / 2):
+            raise PatienceExceeded(f"{error}; {self._failures} of {self.calls} calls failed; run again later") from None
         logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
 
 
-def _reason(error: BaseException) -> BaseException:
-    """What is at the bottom of an error that requests has wrapped more than once."""
+def _reason(error: BaseException) -> str:
+    """What is at the bottom of an error that requests has wrapped more than once, but for what the server said."""
     below = error.__cause__ or error.__context__
-    return _reason(below) if below else error
-
-
-class NotANumber:
-    """Stands for NaN or an infinity, which JSON does not have; no column can read it, so that its row is set aside."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def _decoded(content: bytes) -> Any:
-    """What a body of JSON says; single values may be NaN, numbers beyond a double, or bytes that are no UTF-8."""
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        pass  # the slower way takes more
-
-    def number(text: str) -> float | NotANumber:
-        return value if math.isfinite(value := float(text)) else NotANumber(text)
-
-    text = content.decode("utf-8", "surrogateescape")
-    return json.loads(text, parse_constant=NotANumber, parse_float=number)
+    if below:
+        return _reason(below)
+    return str(error) if isinstance(error, QUOTABLE) else type(error).__name__
 
 
 def _retry_after(response: requests.Response | None) -> float | None:

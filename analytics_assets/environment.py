@@ -23,9 +23,13 @@ DEFAULTS = {
     "AUTOMATION": "stopped",  # what calls the API by itself; or running
     "ASSET_OWNER": "team:analytics",
     "READ_AHEAD": "8",  # pages in flight at once
+    "RESUME_HOURS": "6",  # how long pages that were read before a crash may be used
+    "MOST_PAGES": "100000",  # of a resource, behind which a server is taken to go on for ever
     "REJECTED_SHARE": "0.01",  # of a resource's rows that may be unreadable; ten may be in any case
     "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case
+    "PUBLISHED_MODE": "600",  # who may read the published copy, as chmod says it
     "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open
+    "DUCKDB_MEMORY_LIMIT": "300MB",  # beyond which it uses its temporary folder beside the file
     "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
     "SYNC_RETRY_SECONDS": "10",
     "DAGSTER_HOME": str(PROJECT / "dagster_home"),
@@ -41,7 +45,11 @@ DEFAULTS = {
 
 
 def load() -> None:
-    """Complete the process's environment from `.env` and the defaults; what is already set stays."""
+    """Complete the process's environment from `.env` and the defaults; what is already set stays.
+
+    What the process writes is from here on its owner's alone.
+    """
+    os.umask(0o077)
     load_dotenv(PROJECT / ".env")
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -6,9 +6,9 @@ All of it is written after the load, in one transaction: a sync that got no furt
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from analytics_assets.schema import DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table, create_table
+from analytics_assets.schema import DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table
 from analytics_assets.sync import FEW, Sync
-from analytics_assets.tables import comment, exists
+from analytics_assets.tables import comment, exists, make
 from analytics_assets.warehouse import SqlClient
 
 
@@ -54,8 +54,7 @@ def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
     """Enter a sync whose rows have just been loaded."""
     with client.begin_transaction():
         for book in LEDGER.values():
-            client.execute_sql(create_table(book, client.capabilities.sqlglot_dialect))
-            comment(client, book)
+            make(client, book)
         comment(client, table)
         for rejected in sync.rejected:
             client.execute_sql(
@@ -67,9 +66,10 @@ def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
         client.execute_sql(before, table.name, sync.started_at)
         counts = _counts(client, table, sync)
         client.execute_sql(
-            f"INSERT INTO {SYNCS.name} VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            f"INSERT INTO {SYNCS.name} ({', '.join(column.name for column in SYNCS.columns)}) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             *(table.name, sync.started_at, datetime.now(UTC), counts.in_sync + len(sync.rejected)),
-            *(len(sync.rejected), counts.newly_deleted, sync.pages, sync.calls),
+            *(len(sync.rejected), counts.newly_deleted, sync.pages, sync.resumed_pages, sync.calls),
         )
     return counts
 
@@ -78,12 +78,14 @@ def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
     """Mark what neither this nor the last complete sync has seen.
 
     One miss is not enough, because rows move between pages while a long read goes on. A row that was set aside in
-    either sync was seen; one that was set aside without its id may have been any row, so nothing is inferred then.
+    either sync was seen; one that was set aside without its id may have been any row, so nothing is inferred then. Nor
+    is it from a resumed sync, whose pages were not read in one go.
     """
-    [[previous]] = client.execute_sql(f"SELECT max(started_at) FROM {SYNCS.name} WHERE resource = %s", table.name) or []
+    last = f"SELECT started_at, resumed_pages FROM {SYNCS.name} WHERE resource = %s ORDER BY started_at DESC LIMIT 1"
+    previous, resumed_pages = next(iter(client.execute_sql(last, table.name) or []), (None, 0))
     aside = f"SELECT id FROM {REJECTED_ROWS.name} WHERE resource = %s"
     nameless = client.execute_sql(f"{aside} AND id IS NULL LIMIT 1", table.name)
-    if previous is None or nameless:
+    if previous is None or resumed_pages or sync.resumed_pages or nameless:
         return
     client.execute_sql(
         f"UPDATE {table.name} SET {DELETED_AT} = %s WHERE {LAST_SEEN_AT} < %s AND {DELETED_AT} IS NULL "

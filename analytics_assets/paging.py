@@ -52,7 +52,7 @@ class Guard:
     def __call__(self, response: requests.Response) -> Page:
         rows = rows_at(self._path, response)
         where = shown(response.url)
-        ids = [row if row.get("id") is None else row["id"] for row in rows]
+        ids = self.ids(response)
         if rows and ids == self._previous:
             raise UnexpectedResponse(f"{where} repeats the page before it: the server seems to ignore 'page'")
         self._previous = ids
@@ -61,6 +61,10 @@ class Guard:
             return Page(rows, bool(rows) and (more is None or str2bool(str(more))))
         except ValueError:
             raise UnexpectedResponse(f"{where}: 'has_more' is neither true nor false") from None
+
+    def ids(self, response: requests.Response) -> list[Any]:
+        """What tells the rows of the answer apart."""
+        return [row if row.get("id") is None else row["id"] for row in rows_at(self._path, response)]
 
 
 class PageNumbers(PageNumberPaginator):

@@ -3,6 +3,7 @@
 What an answer means is told by the guard; how a single page is sent and tried again is the client's.
 """
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
-from analytics_assets.client import JsonAdapter, JsonResponse
-from analytics_assets.paging import Page, Row
+from analytics_assets.answer import JsonResponse, decoded
+from analytics_assets.client import JsonAdapter, is_transient
+from analytics_assets.pagelog import PageLog
+from analytics_assets.paging import Guard, Row, UnexpectedResponse
+from analytics_assets.token import shown
 
 Fetch = Callable[[requests.PreparedRequest], requests.Response]
 
@@ -28,14 +32,20 @@ class ReadAhead(JsonAdapter):
     `depth` pages at the most are in flight. The first answer is one page, the next two, then four: a resource of one
     page costs one call. At `known_pages`, where the resource ended last time, nothing is requested before it is needed,
     and behind it starts slowly again. Pages are given to `guard` in their order; a page that failed, or that the guard
-    refuses, raises when its turn comes.
+    refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it, that is `UnexpectedResponse`.
+
+    Pages are kept in `log`, and those that it already has are not requested but for the last one: where that holds
+    other rows by now, the reading starts over. `resumed_pages` are those taken over.
     """
 
-    def __init__(self, guard: Callable[[requests.Response], Page], depth: int, known_pages: int = 0) -> None:
+    def __init__(self, guard: Guard, depth: int, known_pages: int = 0, log: PageLog | None = None) -> None:
         super().__init__(connections=depth)
         self._guard = guard
         self._depth = depth
         self._known_pages = known_pages
+        self._kept = log
+        self.resumed_pages = 0
+        self._most_pages = int(os.environ["MOST_PAGES"])
         self._size = 1
         self._ahead: dict[int, Future[requests.Response]] = {}
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
@@ -43,32 +53,59 @@ class ReadAhead(JsonAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """The pages from the requested one on, in one answer."""
         first = int(_query(request)["page"])
+        send = partial(super().send, *args, **kwargs)
+        if first == 1 and self._kept:
+            self._resume(send, request, self._kept)
         if first == self._known_pages + 1:
             self._size = 1
         size, end = self._size, time.monotonic() + MOST_SECONDS_FOR_AN_ANSWER
         self._size = min(size * 2, MOST_PAGES_IN_AN_ANSWER)
-        fetch = partial(super().send, *args, **kwargs)
         rows: list[Row] = []
         sizes: list[int] = []
         for page in count(first):
-            self._look_ahead(fetch, request, page, size)
+            self._look_ahead(send, request, page, size)
             response = self._ahead.pop(page).result()
             got, has_more = self._guard(response)
+            if self._kept is not None and page > len(self._kept):
+                self._kept.append(response.content)
             rows += got
             sizes.append(len(got))
+            if has_more and page >= self._most_pages:
+                raise UnexpectedResponse(f"{shown(response.url)} promises another page, more than MOST_PAGES")
             if not has_more or page == self._known_pages or len(sizes) == size or time.monotonic() > end:
                 break
         if has_more and page != self._known_pages:
-            self._look_ahead(fetch, request, page + 1, self._size)
+            self._look_ahead(send, request, page + 1, self._size)
         return JsonResponse.of(response, {"rows": rows, "sizes": sizes, "has_more": has_more})
 
-    def _look_ahead(self, fetch: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:
+    def _resume(self, send: Fetch, request: requests.PreparedRequest, log: PageLog) -> None:
+        """Take over the pages of the log, but for the last, if that still has its rows; it may have more by now."""
+        last = len(log)
+        before, now = self._guard.ids(self._logged(_at_page(request, last))), None
+        try:
+            now = self._guard.ids(send(_at_page(request, last)))
+        except requests.HTTPError as error:
+            if is_transient(error):
+                raise
+        if now and now[: len(before)] == before:
+            self.resumed_pages = last - 1
+        log.keep(self.resumed_pages)
+
+    def _look_ahead(self, send: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:
         stop = start + min(size, self._depth)
         if start <= self._known_pages:
             stop = min(stop, self._known_pages + 1)
         for page in range(start, stop):
             if page not in self._ahead:
+                fetch = send if page > self.resumed_pages else self._logged
                 self._ahead[page] = self._threads.submit(fetch, _at_page(request, page))
+
+    def _logged(self, request: requests.PreparedRequest) -> JsonResponse:
+        """What was answered to this request before."""
+        assert self._kept is not None
+        response = requests.Response()
+        response.status_code, response.url = 200, str(request.url)
+        return JsonResponse.of(response, decoded(self._kept[int(_query(request)["page"])]))
 
     def close(self) -> None:
         """End everything that is under way."""

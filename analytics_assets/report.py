@@ -1,21 +1,21 @@
 """What `make run` prints of a run: a row an asset, what the checks found, and last what failed."""
 
 import sys
+from collections.abc import Sequence
 
 import dagster as dg
 
 from analytics_assets import history, warehouse
-from analytics_assets.schema import MARTS, RESOURCES
 
 QUERY = "SELECT status, count(*) AS registrations FROM analytics.registrations_enriched GROUP BY ALL ORDER BY ALL"
 
 
-def report(results: list[dg.ExecuteInProcessResult]) -> int:
-    """Print what was made, what was found, and last what failed; return the exit status."""
+def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -> int:
+    """Print what was made of the assets `names`, what was found, and last what failed; return the exit status."""
     made = {event.materialization.asset_key.path[-1]: event.materialization.metadata
             for result in results for event in result.get_asset_materialization_events()}  # fmt: skip
     print(f"\n{'asset':<26}{'rows':>12}{'pages':>9}{'seconds':>9}")
-    for name in [*RESOURCES, *MARTS]:
+    for name in names:
         entries = [made.get(name, {}).get(label) for label in ("dagster/row_count", "pages", "seconds")]
         rows, pages, seconds = (f"{entry.value:,}" if entry else "" for entry in entries)
         print(f"{name:<26}{rows if name in made else 'failed':>12}{pages:>9}{seconds:>9}".rstrip())
@@ -24,12 +24,12 @@ def report(results: list[dg.ExecuteInProcessResult]) -> int:
     broken = [check for check in found.values() if not check.passed]
     for check in broken:
         print(f"{check.severity.value}: {check.asset_key.to_user_string()}.{check.check_name}: {check.description}")
-    if file := warehouse.database_file():
+    if file := warehouse.published_file():
         ask = f"import duckdb; duckdb.connect('{file}', read_only=True).sql('{QUERY}').show()"
         print(f'\nThe data is in {file}. A query to try:\n  {sys.executable} -c "{ask}"')
     failures = [text for result in results for text in failures_of(result)]
     failures += [f"check {check.check_name}" for check in broken if check.severity is dg.AssetCheckSeverity.ERROR]
-    if failures or made.keys() != {*RESOURCES, *MARTS}:
+    if failures or made.keys() != set(names):
         print("\nFAILED:", *dict.fromkeys(failures), sep="\n  ", flush=True)
         return 1
     return 0

@@ -26,6 +26,7 @@ class Type:
 
 ID = Type("text", "text", pa.string(), "TEXT")  # integers in some answers of the API
 TEXT = Type("text", "text", pa.string(), "TEXT")
+EMAIL = Type("text", "text", pa.string(), "TEXT")
 JSON = Type("text (JSON)", "text", pa.string(), "TEXT")  # a JSON type differs between warehouses, and refuses some rows
 TIME = Type("timestamp (UTC)", "timestamp", pa.timestamp("us", "UTC"), "TIMESTAMPTZ")
 BOOLEAN = Type("boolean", "bool", pa.bool_(), "BOOLEAN")
@@ -93,7 +94,7 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
 _LEARNER = (
     Column("user_id", ID, "Learner, `users.id`."),
     Column("user_name", TEXT, "Name of that learner.", personal=True),
-    Column("user_email", TEXT, "Address of that learner.", personal=True),
+    Column("user_email", EMAIL, "Address of that learner.", personal=True),
 )
 _CERTIFICATION = (
     Column("name", TEXT, "Title of the certification."),
@@ -106,7 +107,7 @@ RESOURCES: Mapping[str, Table] = {
         _resource(
             "users",
             "One row a learner account of the learning platform.",
-            Column("email", TEXT, "Address the learner signs in with.", personal=True),
+            Column("email", EMAIL, "Address the learner signs in with.", personal=True),
             Column("segments", JSON, "Audience segments the learner belongs to, as a list."),
             Column("display_name", TEXT, "Name shown to others.", personal=True),
             Column("first_name", TEXT, "Given name.", personal=True),
@@ -245,6 +246,11 @@ SYNCS = Table(
         Column("rejected", COUNT, "Rows that could not be read.", nullable=False),
         Column("deleted", COUNT, "Rows of the table found to be deleted.", nullable=False),
         Column("pages", COUNT, "Pages that were read.", nullable=False),
+        Column(
+            "resumed_pages",
+            COUNT,
+            "Of these, pages that a sync which was broken off had read; such a sync infers no deletions.",
+        ),
         Column("calls", COUNT, "Requests that were sent, repeated ones included.", nullable=False),
     ),
 )

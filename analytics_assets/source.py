@@ -1,6 +1,8 @@
 """The API as data, and the dlt source built from it. Knows nothing of Dagster."""
 
 import os
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import dlt
@@ -14,10 +16,11 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 from analytics_assets import client
 from analytics_assets.batches import Batches
 from analytics_assets.environment import SAMPLE
+from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import Guard, PageNumbers, rows_at
 from analytics_assets.readahead import ReadAhead
 from analytics_assets.schema import PAGE, Table, dlt_columns
-from analytics_assets.sync import Sync
+from analytics_assets.sync import Sync, Unbelievable
 from analytics_assets.token import shown
 
 PAGE_SIZE = 100  # the most that the API gives
@@ -46,13 +49,14 @@ def api(table: Table, session: requests.Session) -> RESTAPIConfig:
     }
 
 
-def source(table: Table, sync: Sync | None = None) -> DltSource:
+def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -> DltSource:
     """A dlt source of one resource, `table`, for one use: pages become Arrow batches, and `sync` counts them.
 
-    `sync.close` ends what it started.
+    What `log` holds is not requested again; what must not be believed does not stay in it. `sync.close` ends what was
+    started.
     """
     sync = sync or Sync()
-    pages = ReadAhead(Guard(_rows(table)), int(os.environ["READ_AHEAD"]), sync.known_pages)
+    pages = ReadAhead(Guard(_rows(table)), int(os.environ["READ_AHEAD"]), sync.known_pages, log)
     session = client.session(pages)
 
     def close() -> None:
@@ -64,12 +68,25 @@ def source(table: Table, sync: Sync | None = None) -> DltSource:
 
     def gather(rows: PageData[dict[str, Any]], _: str | None = None) -> Any:
         assert isinstance(rows.paginator, PageNumbers)
-        sync.pages = rows.paginator.current_value - 1
-        return batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
+        sync.pages, sync.resumed_pages = rows.paginator.current_value - 1, pages.resumed_pages
+        try:
+            return batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
+        except Unbelievable:
+            if log:
+                log.keep(0)
+            raise
 
     source = rest_api_source(api(table, session), name=table.name)
     source.resources[table.name].add_step(gather)
     return source
+
+
+def page_log(table: Table) -> PageLog:
+    """The log of a reading of this resource of this API with this token, to be used by one process at a time."""
+    api = (dlt.config["api_base_url"], _path(table), str(PAGE_SIZE), str(dlt.secrets.get("api_key")))
+    name = sha256("\n".join(api).encode()).hexdigest()[:32]
+    seconds = float(os.environ["RESUME_HOURS"]) * 3600
+    return PageLog(Path(os.environ["DLT_DATA_DIR"]) / "pages" / table.name / name, seconds)
 
 
 def has_row(table: Table, number: int) -> bool:

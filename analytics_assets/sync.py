@@ -18,11 +18,15 @@ class Rejected(NamedTuple):
     row: str
 
 
-class TooManyRejected(Exception):
+class Unbelievable(Exception):
+    """What the API gave must not be loaded."""
+
+
+class TooManyRejected(Unbelievable):
     """More rows cannot be read than may be set aside; the message holds reasons and counts, no value."""
 
 
-class TooFewRows(Exception):
+class TooFewRows(Unbelievable):
     """The API gave far fewer rows than before."""
 
 
@@ -30,8 +34,9 @@ class TooFewRows(Exception):
 class Sync:
     """One reading of one resource: when it started, what it may do without, and what it took so far.
 
-    `known_pages` is where the resource ended last time. Fewer rows than `least_rows` are `TooFewRows`, a larger share
-    of unreadable rows than `rejected_share` (and more than ten) `TooManyRejected`; both before anything is loaded.
+    `known_pages` is where the resource ended last time; `resumed_pages` had been read by a sync that was broken off.
+    Fewer rows than `least_rows` are `TooFewRows`, a larger share of unreadable rows than `rejected_share` (and more
+    than ten) `TooManyRejected`; both before anything is loaded.
     """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -41,6 +46,7 @@ class Sync:
     close: Callable[[], None] = field(default=lambda: None)
     rows: int = 0
     pages: int = 0
+    resumed_pages: int = 0
     calls: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     extra_fields: set[str] = field(default_factory=set)

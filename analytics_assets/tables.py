@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from analytics_assets.schema import Table, comments
+from analytics_assets.schema import Table, comments, create_table
 from analytics_assets.warehouse import DATASET, SqlClient
 
 
@@ -29,6 +29,18 @@ def comment(client: SqlClient, table: Table) -> None:
     """Write the declared meaning of `table` and its columns into the warehouse."""
     for statement in comments(table, client.capabilities.sqlglot_dialect):
         client.execute_sql(statement)
+
+
+def make(client: SqlClient, table: Table) -> None:
+    """Make the table where it is not there, and the columns that it did not have so far."""
+    if exists(client, table.name):
+        there = {name for name, _ in columns(client, f"SELECT * FROM {table.name}")}
+        for column in table.columns:
+            if column.name not in there:
+                client.execute_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}")
+    else:
+        client.execute_sql(create_table(table, client.capabilities.sqlglot_dialect))
+    comment(client, table)
 
 
 def refill(client: SqlClient, table: Table, query: str) -> None:

@@ -7,6 +7,7 @@ DuckDB file takes one process at a time.
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -37,11 +38,10 @@ def syncing(name: str) -> Iterator[dlt.Pipeline]:
     folder = Path(os.environ["DLT_DATA_DIR"])
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{name}.lock", f"another run syncs {name}"):
-        yield _pipeline(name).drop()
-
-
-def _pipeline(name: str) -> dlt.Pipeline:
-    return dlt.pipeline(f"{DATASET}_{name}", destination=dlt.destination("warehouse"), dataset_name=DATASET)
+        name, pipelines = f"{DATASET}_{name}", folder / "pipelines"
+        if (pipelines / name).exists():
+            shutil.rmtree(pipelines / name)  # dlt's own `drop` would make the pipeline twice
+        yield dlt.pipeline(name, str(pipelines), destination=dlt.destination("warehouse"), dataset_name=DATASET)
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def _locked(file: Path, why: str) -> Iterator[None]:
 
 
 def database_file() -> Path | None:
-    """The DuckDB file, its folder made; None where the warehouse is a server."""
+    """The DuckDB file; None where the warehouse is a server."""
     return _database_file(os.environ.get("DESTINATION__WAREHOUSE__CREDENTIALS"))
 
 
@@ -71,26 +71,48 @@ def _database_file(_: str | None) -> Path | None:
     credentials = destination.configuration(destination.spec(), accept_partial=True).credentials
     if not isinstance(credentials, DuckDbCredentials):
         return None
-    file = Path(os.environ["DLT_LOCAL_DIR"]) / credentials.database
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
+    return Path(os.environ["DLT_LOCAL_DIR"]) / credentials.database
 
 
-@contextmanager
-def writing() -> Iterator[None]:
-    """Admits one process at a time to a DuckDB file, waiting for it; may be entered again inside.
+def published_file() -> Path | None:
+    """The DuckDB file that analysts read; None where the warehouse is a server, which they read itself.
 
-    The file stays open inside, since opening it takes longer than most of what is done with it.
+    Raises `SameFile` where that is the warehouse's own.
     """
     file = database_file()
     if file is None:
-        yield
+        return None
+    published = file.parent / "published.duckdb"
+    if given := os.environ.get("PUBLISHED_FILE"):
+        published = Path(os.environ["DLT_LOCAL_DIR"]) / given
+    if published == file:
+        raise SameFile(f"the published copy would replace the warehouse {file}; set PUBLISHED_FILE to another path")
+    return published
+
+
+class SameFile(Exception):
+    """The published copy and the warehouse would be the same file."""
+
+
+@contextmanager
+def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
+    """Admits one process at a time to a DuckDB file, waiting for it; may be entered again inside.
+
+    Gives a connection to the file, which stays open inside, since opening it takes longer than most of what is done
+    with it; None where the warehouse is a server.
+    """
+    file = database_file()
+    if file is None:
+        yield None
         return
+    file.parent.mkdir(parents=True, exist_ok=True)
     with _locked(Path(f"{file}.lock"), f"another run writes to {file}"):
         _move_sample_data_aside(file)
         with _opened(file) as database:
+            # For dlt's connections too. The default, most of the machine's memory, is used before anything is spilled.
+            database.execute(f"SET GLOBAL memory_limit = '{os.environ['DUCKDB_MEMORY_LIMIT']}'")
             _refuse_to_mix(file, database)
-            yield
+            yield database
 
 
 class MixedData(Exception):
@@ -108,6 +130,8 @@ def _move_sample_data_aside(file: Path) -> None:
         if file.exists():
             aside = file.replace(file.with_name(f"sample-{file.name}"))
             logger.info("the sample data was moved to %s", aside)
+        if published := published_file():
+            published.unlink(missing_ok=True)
         mark.unlink()
 
 
@@ -141,7 +165,13 @@ def _opened(file: Path) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def connection(of: dlt.Pipeline | None = None) -> Iterator[SqlClient]:
-    """An SQL client that stands in the dataset: table names need no qualifying. `of` saves making a pipeline for it."""
-    with writing(), (of or _pipeline("marts")).sql_client() as client:
+def connection() -> Iterator[SqlClient]:
+    """An SQL client that stands in the dataset: table names need no qualifying."""
+    names = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS")
+    with writing(), _client(*map(os.environ.get, names)) as client:
         yield client
+
+
+@lru_cache  # as above; each use opens a connection of its own
+def _client(*_: str | None) -> SqlClient:
+    return dlt.dataset(dlt.destination("warehouse"), DATASET, dlt.Schema(DATASET)).sql_client

@@ -1,5 +1,8 @@
 """What tests share: an API on loopback, a warehouse file and a Dagster instance of their own, and questions to both."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +13,7 @@ import duckdb
 import pytest
 
 from analytics_assets.definitions import defs
+from analytics_assets.environment import PROJECT
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, serving
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -69,3 +73,25 @@ def query(warehouse_file: Path) -> Query:
             return connection.execute(sql).fetchall()
 
     return ask
+
+
+@pytest.fixture
+def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Dagster home of the test's own, with the project's settings."""
+    home = tmp_path / "dagster_home"
+    home.mkdir(exist_ok=True)
+    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return home
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "analytics_assets", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run() -> tuple[int, str, str]:
+    """Exit status, output and progress of one `make run`."""
+    process = start("run")
+    output, progress = process.communicate(timeout=120)
+    return process.returncode, output, progress

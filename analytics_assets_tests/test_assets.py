@@ -97,6 +97,7 @@ def test_a_materialization_carries_its_figures(
         "extra_fields": [],
         "empty_columns": RESOURCES["users"].fields[1:],
         "pages": 2,
+        "resumed_pages": 0,
         "calls": 3,
         "dagster/table_name": "analytics.users",
         "api": api.url,

@@ -16,6 +16,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENT = datetime(2022, 6, 8, 14, 59, 4, tzinfo=UTC)
 
 
+def nested(levels: int) -> Any:
+    """Lists in lists."""
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def column(name: str, *values: Any) -> list[Any]:
     """What becomes of `values` in one column of registrations."""
     rows = [{"id": number, name: value} for number, value in enumerate(values)]
@@ -95,6 +103,10 @@ def test_an_odd_value_is_read(name: str, value: Any, expected: Any) -> None:
         ("score", 10**400),
         ("unlisted", "secret\ud800"),
         ("unlisted", 2**64),
+        ("unlisted", nested(300)),
+        ("user", nested(300)),
+        ("user", nested(2000)),
+        ("id", nested(2000)),
     ],
 )
 def test_an_unreadable_value_sets_its_row_aside(name: str, value: Any) -> None:

@@ -123,12 +123,3 @@ def test_the_key_does_not_travel_in_the_clear(api: ContractApi, url: str) -> Non
 def test_urls_are_shown_without_credentials() -> None:
     """A user name and password in a URL are not repeated in messages."""
     assert token.shown("https://user:secret@api.example.com/v1?page=1") == "https://api.example.com/v1?page=1"
-
-
-def test_a_redirect_to_another_host_loses_the_key(api: ContractApi) -> None:
-    """The token is for the configured host alone."""
-    api.answers["users"].append(
-        status(302, {"Location": api.url.replace("127.0.0.1", "localhost") + "/v1/users?page=1&per_page=1"})
-    )
-    with pytest.raises(requests.HTTPError, match="HTTP 401 from http://localhost"):
-        get(api)

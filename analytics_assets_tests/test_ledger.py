@@ -71,6 +71,22 @@ def test_a_page_that_is_not_quite_json_loses_only_the_rows_that_are_not(
     assert [key for (key,) in query("SELECT id FROM rejected_rows ORDER BY id")] == ["1", "2", "3", "4", "5", "6"]
 
 
+@pytest.mark.parametrize("levels", [300, 1000])
+def test_a_value_nested_too_deep_sets_its_row_aside(
+    api: ContractApi, materialize: Materialize, query: Query, levels: int
+) -> None:
+    """Deeper than JSON can be written again, though it could be read: the other rows load."""
+    deep = b"[" * levels + b"]" * levels
+    rows = b'{"id": 1, "segments": ' + deep + b'}, {"id": 2, "new_field": ' + deep + b'}, {"id": 3}'
+    api.answers["users"].append(body(b'{"has_more": false, "data": {"users": [' + rows + b"]}}"))
+    assert materialize("users").success
+    assert query("SELECT id FROM users") == [("3",)]
+    assert query("SELECT reason FROM rejected_rows ORDER BY id") == [
+        ("'segments' is no text (JSON) (list)",),
+        ("'extra_fields' is no text (JSON) (dict)",),
+    ]
+
+
 def test_an_integer_id_beyond_64_bits_never_turns_into_a_float(
     api: ContractApi, materialize: Materialize, query: Query
 ) -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,11 @@ import dagster as dg
 import pytest
 
 from analytics_assets import history
-from analytics_assets.environment import PROJECT
 from analytics_assets.schema import RESOURCES
-from analytics_assets_tests.conftest import Query
+from analytics_assets_tests.conftest import Query, run, start
 from analytics_assets_tests.contract_api import ContractApi, status
 
-
-@pytest.fixture(autouse=True)
-def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Dagster home of the test's own, with the project's settings."""
-    home = tmp_path / "dagster_home"
-    home.mkdir(exist_ok=True)
-    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
-    return home
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "analytics_assets", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def run() -> tuple[int, str, str]:
-    """Exit status, output and progress of one `make run`."""
-    process = start("run")
-    output, progress = process.communicate(timeout=120)
-    return process.returncode, output, progress
+pytestmark = pytest.mark.usefixtures("dagster_home")
 
 
 def test_a_run_prints_what_was_made(api: ContractApi, query: Query) -> None:

@@ -22,20 +22,27 @@ from analytics_assets_tests.webhook import receiving
 
 pytestmark = pytest.mark.ui
 
-TABLES = {**RESOURCES, **MARTS}
+ASSETS = [*RESOURCES, *MARTS, "published_database"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 90
 Ask = Callable[[str], Any]
 
 
-def wait_for(what: Callable[[], Any], why: str) -> Any:
+def wait_for(what: Callable[[], Any], why: str, seconds: float = SECONDS) -> Any:
     """What `what` gives once it is true; an error that says `why` if it never is."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := what():
             return found
         time.sleep(0.2)
     raise AssertionError(f"waited in vain: {why}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +70,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, messages: tuple[str, l
 @pytest.fixture(scope="module")
 def url(environment: dict[str, str]) -> Iterator[str]:
     """`make ui` with the sample API, ended by an interrupt."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = Path(environment["DAGSTER_HOME"])
     command = [sys.executable, "-m", "analytics_assets", "ui", "--port", str(port)]
     log = (folder / "log").open("w")
@@ -130,17 +135,19 @@ def materialized(ask: Ask) -> dict[str, str]:
     return {name: events[0]["runId"] for name, events in made.items() if events}
 
 
-def test_seven_assets_before_any_run(page: Page, ask: Ask) -> None:
+def test_every_asset_is_there_before_any_run(page: Page, ask: Ask) -> None:
     """The catalog lists all assets with their descriptions, groups and kinds."""
     page.goto("/assets")
-    for name in TABLES:
+    for name in ASSETS:
         expect(page.get_by_role("link", name=name, exact=False).first).to_be_visible()
     expect(page.get_by_text("analytics_api").first).to_be_visible()
     expect(page.get_by_text("One row a learner account").first).to_be_visible()
     nodes = ask("{ assetNodes { assetKey { path } groupName kinds owners { ... on TeamAssetOwner { team } } } }")
     for node in nodes["assetNodes"]:
-        group, tool = ("marts", "sql") if node["assetKey"]["path"][0] in MARTS else ("analytics_api", "dlt")
-        assert (node["groupName"], set(node["kinds"])) == (group, {tool, "duckdb"})
+        [name] = node["assetKey"]["path"]
+        tools = {"dlt"} if name in RESOURCES else {"sql"} if name in MARTS else set()
+        assert node["groupName"] == ("analytics_api" if name in RESOURCES else "marts")
+        assert set(node["kinds"]) == {*tools, "duckdb"}
         assert node["owners"] == [{"team": "analytics"}]
 
 
@@ -154,21 +161,24 @@ def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
 
 
 def test_lineage_leads_from_the_resources_to_the_join(page: Page, ask: Ask) -> None:
-    """The lineage graph draws the seven assets; the join stands on exactly its three parents."""
+    """The lineage graph draws every asset; the join stands on exactly its three parents, the copy on all of them."""
     page.set_viewport_size({"width": 1600, "height": 1500})
     page.goto("/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api")
-    for name in TABLES:
+    for name in ASSETS:
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     nodes = ask("{ assetNodes { assetKey { path } dependencyKeys { path } } }")["assetNodes"]
     edges = {(parent["path"][0], node["assetKey"]["path"][0]) for node in nodes for parent in node["dependencyKeys"]}
-    assert edges == {(parent, "registrations_enriched") for parent in ("registrations", "trainings", "users")}
+    assert edges == {
+        *((parent, "registrations_enriched") for parent in ("registrations", "trainings", "users")),
+        *((table, "published_database") for table in (*RESOURCES, *MARTS)),
+    }
 
 
 def test_materialize_all_and_one(page: Page, ask: Ask) -> None:
-    """Materialize all makes all seven; a selection of one makes that one."""
+    """Materialize all makes all of them; a selection of one makes that one."""
     page.goto("/asset-groups")
     page.get_by_role("button", name="Materialize all").click()
-    wait_for(lambda: set(materialized(ask)) == set(TABLES), "not all assets were made")
+    wait_for(lambda: set(materialized(ask)) == set(ASSETS), "not all assets were made")
     first = materialized(ask)
     assert len(set(first.values())) == 1
     runs = "{ runsOrError { ... on Runs { results { status } } } }"

@@ -3,15 +3,28 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from analytics_assets import warehouse
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 
 READER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+
+
+@contextmanager
+def opened_by_another(file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another program that has the file open, until the block or its standard input ends."""
+    command = [sys.executable, "-c", READER, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"open\n"
+        yield process
 
 
 def test_a_program_that_opens_the_warehouse_costs_no_calls(
@@ -31,17 +44,21 @@ def test_a_program_that_opens_the_warehouse_costs_no_calls(
 
     def opening(resource: str, page: int, size: int) -> Any:
         if page == 3:
-            command = [sys.executable, "-c", READER, str(warehouse_file)]
-            readers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-            assert readers[0].stdout
-            assert readers[0].stdout.readline() == b"open\n"
+            readers.append(stack.enter_context(opened_by_another(warehouse_file)))
             threading.Timer(1, readers[0].communicate).start()  # which ends it
         return api.contract_page(resource, page, size)
 
     api.page = opening
-    with caplog.at_level("WARNING", logger="analytics_assets"):
+    with ExitStack() as stack, caplog.at_level("WARNING", logger="analytics_assets"):
         assert materialize("users").success
     [message] = [message for message in caplog.messages if "is open in" in message]
     assert f"(PID {readers[0].pid})" in message
     assert api.calls["users"] == 3
     assert query("SELECT count(*) FROM users") == [(250,)]
+
+
+def test_duckdb_takes_no_more_memory_than_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`DUCKDB_MEMORY_LIMIT` holds for the connections that dlt opens, too."""
+    monkeypatch.setenv("DUCKDB_MEMORY_LIMIT", "128MiB")
+    with warehouse.connection() as client:
+        assert client.execute_sql("SELECT current_setting('memory_limit')") == [("128.0 MiB",)]

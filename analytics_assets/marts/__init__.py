@@ -5,6 +5,7 @@ Which tables a mart is made from, its SQL says; what its columns mean, `schema.M
 
 import time
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -22,6 +23,7 @@ def query(table: Table) -> str:
     return (files(__name__) / f"{table.name}.sql").read_text(encoding="utf-8")
 
 
+@cache  # the sensor and each run ask several times
 def parents(table: Table) -> list[str]:
     """The tables of the warehouse that the mart's SQL reads, sorted."""
     read = sqlglot.parse_one(query(table), dialect="duckdb").find_all(exp.Table)

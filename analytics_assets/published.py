@@ -1,0 +1,170 @@
+"""The published copy: the DuckDB file that analysts open, beside the one that loads lock, and the asset that makes it.
+
+What is in it follows from the declaration: the tables and views for people, without what only loading needs, and with
+personal data masked where there is a key for it. Where the warehouse is a server there is no copy.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import dlt
+import duckdb
+import sqlglot.expressions as sql
+
+from analytics_assets import history, warehouse
+from analytics_assets.catalog import MARTS_GROUP, PERSONAL
+from analytics_assets.schema import EMAIL, MARTS, PAGE, RESOURCES, SYNCS, Column, Table, comments, create_table
+from analytics_assets.warehouse import DATASET
+
+logger = logging.getLogger(__name__)
+
+TABLES = (*RESOURCES.values(), *MARTS.values(), SYNCS)
+COPY = "published_copy"  # what the new file is called while it is filled
+LEAST_KEY_LENGTH = 16
+
+
+class WeakKey(Exception):
+    """The masking key is too short to keep anything secret."""
+
+
+def masking_key() -> bytes | None:
+    """dlt's secret `masking_key`; None where personal data is published as it is. Raises `WeakKey`."""
+    key = str(dlt.secrets.get("masking_key") or "").strip().encode()
+    if key and len(key) < LEAST_KEY_LENGTH:
+        raise WeakKey(f"MASKING_KEY has {len(key)} characters, and {LEAST_KEY_LENGTH} are the least that keep a secret")
+    return key or None
+
+
+def publish(file: Path) -> int:
+    """Put a copy of what the warehouse holds in the place of `file`, in one step; the number of rows in it.
+
+    Whoever has the old file open keeps it.
+    """
+    key, fresh = masking_key(), file.with_name(f"{file.name}.new")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with warehouse.writing() as database:
+        assert database
+        fresh.unlink(missing_ok=True)
+        tables, views = list(_tables(database)), database.execute(VIEWS, [DATASET]).fetchall()
+        with _attached(database, fresh) as source:
+            rows = sum(_copy_table(database, source, table, key) for table in tables)
+            for name, statement, comment in views:
+                _copy_view(database, name, statement, comment)
+        fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))
+        # The log of a reader who was killed while it wrote; beside the new file it would keep everybody out.
+        file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+        fresh.replace(file)
+    return rows
+
+
+HERE = "NOT internal AND schema_name = ? AND database_name = current_database()"
+COLUMNS = f"SELECT table_name, column_name FROM duckdb_columns() WHERE {HERE}"
+VIEWS = f"SELECT view_name, sql, comment FROM duckdb_views() WHERE {HERE} ORDER BY view_oid"
+
+
+def _tables(database: duckdb.DuckDBPyConnection) -> Iterator[Table]:
+    """The tables for readers as the warehouse has them: without those, and without columns, that no load has made."""
+    there = set(database.execute(COLUMNS, [DATASET]).fetchall())
+    for table in TABLES:
+        columns = tuple(c for c in table.columns if (table.name, c.name) in there and c.name != PAGE)
+        if columns:
+            yield replace(table, columns=columns)
+
+
+@contextmanager
+def _attached(database: duckdb.DuckDBPyConnection, fresh: Path) -> Iterator[str]:
+    """Inside, names are looked up in the new file; gives the warehouse's dataset as it is to be written then."""
+    [name] = database.execute("SELECT current_database()").fetchone() or [""]
+    # The oldest format there is: a newer one is read by new versions of DuckDB only.
+    path = sql.Literal.string(str(fresh)).sql("duckdb")
+    database.execute(f"ATTACH {path} AS {COPY} (STORAGE_VERSION 'v1.0.0')")
+    try:
+        database.execute(f"CREATE SCHEMA {COPY}.{DATASET}")
+        database.execute(f"USE {COPY}.{DATASET}")
+        yield f'"{name}".{DATASET}'
+    finally:
+        database.execute(f'USE "{name}"')
+        database.execute(f"DETACH {COPY}")
+
+
+def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, key: bytes | None) -> int:
+    """Make and fill one table of the copy, masked if there is a key; the number of its rows."""
+    emails = table.names(EMAIL) if key else []
+    if key:
+        table = replace(table, columns=tuple(_masked(c) for c in table.columns if c.name in emails or not c.personal))
+    values = [MASKED.format(f'"{c.name}"') if c.name in emails else f'"{c.name}"' for c in table.columns]
+    database.execute(create_table(table, "duckdb"))
+    select = f"SELECT {', '.join(values)} FROM {source}.{table.name}"
+    pads = _pads(key) if key and emails else {}
+    [count] = database.execute(f"INSERT INTO {table.name} {select}", pads).fetchone() or [0]
+    for comment in comments(table, "duckdb"):
+        database.execute(comment)
+    return int(count)
+
+
+def _copy_view(database: duckdb.DuckDBPyConnection, name: str, statement: str, comment: str | None) -> None:
+    """A view that somebody has made in the warehouse, unless it reads what is not published."""
+    try:
+        database.execute(statement)
+    except duckdb.Error:
+        logger.warning("the view %s is not published: it reads what is not in the copy", name)
+        return
+    if comment:
+        view, text = sql.to_identifier(name, quoted=True), sql.Literal.string(comment)
+        database.execute(sql.Comment(this=view, kind="VIEW", expression=text).sql("duckdb"))
+
+
+# HMAC-SHA256 (RFC 2104) of the address in lower case, for which DuckDB has no function, and the domain behind it. What
+# has no @ is no address, and none of it is shown.
+MASKED = (
+    "left(sha256($outer::BLOB || unhex(sha256($inner::BLOB || encode(lower({0}))))), 32) "
+    "|| coalesce('@' || nullif(regexp_extract(lower({0}), '@([^@]*)$', 1), ''), '')"
+)
+
+
+def _pads(key: bytes) -> dict[str, bytes]:
+    """The inner and the outer key of an HMAC with blocks of 64 bytes."""
+    block = (key if len(key) <= 64 else sha256(key).digest()).ljust(64, b"\0")
+    return {"inner": bytes(byte ^ 0x36 for byte in block), "outer": bytes(byte ^ 0x5C for byte in block)}
+
+
+def _masked(column: Column) -> Column:
+    if column.type is not EMAIL:
+        return column
+    note = "Masked: equal addresses stay equal, and the domain is kept."
+    return replace(column, description=f"{column.description} {note}")
+
+
+@dg.asset(
+    deps=[*RESOURCES, *MARTS],
+    group_name=MARTS_GROUP,
+    description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
+    owners=[os.environ["ASSET_OWNER"]],
+    kinds={"duckdb"},
+    tags=PERSONAL,
+    automation_condition=history.follow_parents,
+)
+def published_database() -> dg.MaterializeResult[Any]:
+    started, file = time.monotonic(), warehouse.published_file()
+    assert file
+    rows = publish(file)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows,
+            "file": dg.MetadataValue.path(str(file)),
+            "megabytes": round(file.stat().st_size / 1e6, 1),
+            "masked": masking_key() is not None,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+    )
+
+
+assets = [published_database] if warehouse.published_file() else []

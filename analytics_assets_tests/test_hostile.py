@@ -1,0 +1,246 @@
+"""Servers that are broken or mean, one answer at a time: each costs a bounded time, memory and number of calls.
+
+What the answers of a sound server mean is in `test_paging`, which faults pass with another try in `test_client`.
+"""
+
+import contextlib
+import gzip
+import json
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from dlt.extract.exceptions import ResourceExtractionError
+
+from analytics_assets.schema import RESOURCES
+from analytics_assets.source import source
+from analytics_assets.sync import Sync
+from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
+
+ROW = {"id": 1, "first_name": "Ada"}
+PAGE = json.dumps({"has_more": False, "data": {"users": [ROW]}}).encode()
+GZIP = {"Content-Encoding": "gzip"}
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tries, a silence of 0.3 s, hence 0.6 s for an answer; one page in flight, so that calls can be counted."""
+    monkeypatch.setenv("RUNTIME__REQUEST_MAX_ATTEMPTS", "2")
+    monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "0.3")
+    monkeypatch.setenv("READ_AHEAD", "1")
+
+
+def read(sync: Sync) -> list[str]:
+    """The ids that a sync of `users` would load, in order."""
+    try:
+        return [key for batch in source(RESOURCES["users"], sync) for key in batch["id"].to_pylist()]
+    finally:
+        sync.close()
+
+
+def refused() -> str:
+    """Reads, and gives the message of the refusal."""
+    with pytest.raises(ResourceExtractionError) as raised:
+        read(Sync())
+    return str(raised.value.__cause__)
+
+
+def raw(*parts: bytes, then: Callable[[Handler], None] = lambda _: None) -> Answer:
+    """Answers with exactly these bytes, goes on with `then`, and closes the connection."""
+
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+        with contextlib.suppress(OSError):  # the client has had enough
+            handler.wfile.write(b"".join(parts))
+            handler.wfile.flush()
+            then(handler)
+
+    return answer
+
+
+def silence(handler: Handler) -> None:
+    """Sends nothing more, until the client goes away."""
+    handler.connection.recv(1)
+
+
+def drop_by_drop(handler: Handler) -> None:
+    """Sends a byte now and then, always before the client's patience with silence ends, until it goes away."""
+    while True:
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        handler.connection.settimeout(0.05)
+        with contextlib.suppress(TimeoutError):
+            handler.connection.recv(1)
+
+
+def without_end(part: bytes) -> Callable[[Handler], None]:
+    """Sends the same over and over, until the client goes away."""
+
+    def answer(handler: Handler) -> None:
+        while True:
+            handler.wfile.write(part)
+
+    return answer
+
+
+def packed(content: bytes, times: int = 1) -> Answer:
+    """Answers with this content, compressed so many times."""
+    for _ in range(times):
+        content = gzip.compress(content, 1)
+    return lambda handler: handler.send(200, content, {"Content-Encoding": ", ".join(["gzip"] * times)})
+
+
+def chunk(content: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BLANK = b"\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"
+ZEROS = zlib.compress(bytes(1 << 27), 1)  # 128 MB in half a MB
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls", "error"),
+    [
+        pytest.param(raw(then=silence), 2, "timed out", id="never an answer"),
+        pytest.param(raw(OK, then=silence), 2, "timed out", id="half the headers"),
+        pytest.param(raw(OK, b"X-Slow: ", then=drop_by_drop), 2, "longer than 0.6 s", id="slow headers"),
+        pytest.param(raw(OK, BLANK, then=drop_by_drop), 2, "longer than 0.6 s", id="slow body"),
+        pytest.param(raw(CHUNKED, BLANK, b"9", then=drop_by_drop), 2, "longer than 0.6 s", id="slow chunks"),
+        pytest.param(raw(then=without_end(b"HTTP/1.1 100 Continue\r\n\r\n")), 2, "longer than 0.6 s", id="not yet"),
+        pytest.param(raw(OK, then=without_end(b"X: y\r\n")), 2, "HTTPException", id="headers without end"),
+        pytest.param(raw(OK, then=without_end(b"X")), 2, "LineTooLong", id="a header without end"),
+        pytest.param(raw(OK, BLANK, then=without_end(bytes(9999))), 1, "larger than 32 MB", id="a body without end"),
+        pytest.param(
+            raw(OK, b"Content-Encoding: gzip\r\n", BLANK, then=without_end(gzip.compress(b""))),
+            2,
+            "longer than 0.6 s",
+            id="nothing, compressed without end",
+        ),
+        pytest.param(raw(b"Ada\r\n\r\n"), 2, "BadStatusLine", id="no HTTP"),
+        pytest.param(raw(CHUNKED, BLANK, b"Ada\r\n"), 2, "IncompleteRead", id="no chunks"),
+        pytest.param(raw(OK, b"Content-Length: 999\r\n", BLANK, PAGE), 2, "IncompleteRead", id="cut short"),
+        pytest.param(
+            raw(OK, b"Content-Length: 999\r\n", BLANK, PAGE, then=silence), 2, "timed out", id="length too large"
+        ),
+        pytest.param(raw(OK, b"Content-Length: 9\r\n", BLANK, PAGE), 2, "is not JSON", id="length too small"),
+        pytest.param(raw(CHUNKED, BLANK, chunk(PAGE)), 2, "ChunkedEncodingError", id="no last chunk"),
+        pytest.param(lambda handler: handler.send(200, PAGE, GZIP), 2, "incorrect header", id="broken gzip"),
+        pytest.param(
+            lambda handler: handler.send(200, gzip.compress(PAGE)[:-20], GZIP), 2, "not JSON", id="truncated gzip"
+        ),
+        pytest.param(lambda handler: handler.send(200, ZEROS, {"Content-Encoding": "deflate"}), 1, "32 MB", id="bomb"),
+        pytest.param(packed(bytes(1 << 27), 2), 1, "larger than 32 MB", id="bomb in a bomb"),
+        pytest.param(body(b"<html>"), 2, "is not JSON", id="html"),
+        pytest.param(body(b"[" * 100_000 + b"]" * 100_000), 2, "is not JSON", id="nested 100,000 times"),
+        pytest.param(body(b'{"id": ' + b"9" * 5000 + b"}"), 2, "is not JSON", id="a number of 5,000 digits"),
+        pytest.param(status(429), 2, "HTTP 429", id="too many requests for ever"),
+        pytest.param(status(429, {"Retry-After": "86400"}), 1, "longer than 300 s", id="come back tomorrow"),
+    ],
+)
+def test_a_hostile_answer_costs_little(api: ContractApi, answer: Answer, calls: int, error: str) -> None:
+    """It is given up after the tries it is worth, within 100 MB, with an error that names the URL and no value."""
+    api.always["users"] = answer
+    tracemalloc.start()
+    try:
+        message = refused()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert error in message
+    assert f"{api.url}/v1/users?per_page=100&page=1" in message
+    assert "Ada" not in message
+    assert api.calls["users"] == calls
+    assert peak < 100_000_000
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("place", ["http://127.0.0.1", "http://localhost", "https://localhost"])
+def test_a_redirect_is_not_followed(api: ContractApi, place: str, code: int) -> None:
+    """The token goes where it was meant to go: a redirect costs one call, be it to the same or to another host."""
+    location = f"{api.url.replace('http://127.0.0.1', place)}/v1/users?page=1&per_page=1"
+    api.always["users"] = status(code, {"Location": location})
+    assert refused() == (
+        f"HTTP {code} from {api.url}/v1/users?per_page=100&page=1; redirects are not followed; "
+        "check API_BASE_URL and API_RESOURCE_PATH"
+    )
+    assert api.calls["users"] == 1
+
+
+def test_a_proxy_is_no_way_around(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a proxy, the time is limited too."""
+    monkeypatch.setenv("http_proxy", api.url)
+    monkeypatch.setenv("API_BASE_URL", "http://127.0.0.1:1")
+    api.always["users"] = raw(OK, then=drop_by_drop)
+    assert "longer than 0.6 s" in refused()
+    assert api.calls["users"] == 2
+
+
+def test_pages_without_end(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that always has another page, with rows never seen before, is left at the page that is configured."""
+    monkeypatch.setenv("MOST_PAGES", "30")
+    api.page = lambda resource, page, size: {"has_more": True, "data": {resource: [{"id": page}]}}
+    assert refused() == f"{api.url}/v1/users?per_page=100&page=30 promises another page, more than MOST_PAGES"
+    assert api.calls["users"] == 30
+
+
+def test_failures_without_end(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that fails more often than it works, though never so often in a row, is left after 100 failures."""
+    monkeypatch.setenv("RUNTIME__REQUEST_MAX_ATTEMPTS", "6")
+    api.rows["users"] = [{"id": number} for number in range(10_000)]
+    page_of = api.contract_page
+
+    def twice_in_vain(resource: str, page: int, size: int) -> Any:
+        api.answers["users"].extend([status(503)] * 2)
+        return page_of(resource, page, size)
+
+    api.page = twice_in_vain
+    message = refused()
+    assert message.startswith(f"HTTP 503 from {api.url}/v1/users?per_page=100&page=")
+    assert message.endswith("; 101 of 152 calls failed; run again later")
+    assert api.calls["users"] == 152
+
+
+def test_the_end_waits_for_no_answer(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gives up, as an interrupt makes a sync do, does not wait for what is in flight."""
+    monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")
+    called = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        called.set()
+        silence(handler)
+
+    api.always["users"] = raw(then=answer)
+    sync = Sync()
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(list, source(RESOURCES["users"], sync))
+        assert called.wait(10)
+        sync.close()
+        with pytest.raises(ResourceExtractionError, match="ConnectionError at"):
+            reading.result()
+    assert sync.calls == api.calls["users"] == 1
+
+
+@pytest.mark.parametrize("depth", [200, 300, 800])
+def test_a_row_nested_deeply_is_read_or_set_aside(api: ContractApi, depth: int) -> None:
+    """However deep a value is, the rows beside it are read."""
+    deep = b'{"id": 2, "segments": ' + b"[" * depth + b"]" * depth + b"}"
+    api.always["users"] = body(b'{"has_more": false, "data": {"users": [{"id": 1}, ' + deep + b"]}}")
+    sync = Sync()
+    assert read(sync) == (["1", "2"] if depth < 254 else ["1"])
+    assert [row.reason for row in sync.rejected] == ([] if depth < 254 else ["'segments' is no text (JSON) (list)"])
+
+
+def test_values_are_only_values(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """SQL, HTML, NUL and a megabyte in a field arrive as what they are, but for the NUL."""
+    texts = ["'; DROP TABLE users; --", '"}, {"id": 0}', "<script>", "$(reboot)", "x" * 1_000_000, "a\0b"]
+    api.rows["users"] = [{"id": number, "first_name": text} for number, text in enumerate(texts)]
+    assert materialize("users").success
+    found = query("SELECT first_name FROM users ORDER BY id")
+    assert found == [(text.replace("\0", "\ufffd"),) for text in texts]

@@ -1,0 +1,106 @@
+"""Real processes that are killed at every stage, and again on the repeat: what the run after that leaves."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from analytics_assets import history
+from analytics_assets.schema import RESOURCES
+from analytics_assets_tests.conftest import Query, run, start
+from analytics_assets_tests.contract_api import ContractApi
+
+long = pytest.mark.long
+POINTS = {
+    "read": pytest.param("call", "analytics_assets.readahead:PageLog.append", marks=long),
+    "normalize": pytest.param("call", "dlt:Pipeline.normalize", marks=long),
+    "load": pytest.param("call", "dlt:Pipeline.load", marks=long),
+    "copy into staging": pytest.param("sql", r"COPY|INSERT INTO \"?analytics_staging", marks=long),
+    "merge, rows deleted": ("sql", r"INSERT INTO \S*\"?analytics\"?\.\"?registrations"),
+    "ledger": pytest.param("sql", r"INSERT INTO syncs", marks=long),
+    "mart, rows deleted": ("sql", r"INSERT INTO registrations_enriched"),
+    "publish": pytest.param("call", "analytics_assets.published:comments", marks=long),
+    "publish, before the last step": ("call", "pathlib:Path.replace"),
+}
+
+
+@pytest.fixture
+def growing(api: ContractApi) -> ContractApi:
+    """An API that has been synced once, and has grown and changed since."""
+    for name in RESOURCES:
+        api.rows[name] = [{"id": number, "name": "before"} for number in range(250)]
+    assert run()[0] == 0
+    for name in RESOURCES:
+        api.rows[name] = [{"id": number, "name": "after"} for number in range(450)]
+    return api
+
+
+def assert_exact(query: Query, home: Path, folder: Path) -> None:
+    """One whole run after whatever has happened: exact tables, and nothing left over."""
+    code, output, progress = run()
+    assert code == 0, output + progress
+    for name in RESOURCES:
+        assert query(f"SELECT count(*), count(DISTINCT id), min(_last_seen_at) = max(_last_seen_at) FROM {name}") == [
+            (450, 450, True)
+        ], name
+    assert query("SELECT DISTINCT name FROM trainings") == [("after",)]
+    assert query("SELECT count(*), count(DISTINCT registration_id) FROM registrations_enriched") == [(450, 450)]
+    assert query("SELECT count(*) FROM users WHERE _deleted_at IS NOT NULL") == [(0,)]
+    with duckdb.connect(str(folder / "published.duckdb"), read_only=True) as published:
+        assert published.execute("SELECT count(*) FROM analytics.registrations_enriched").fetchall() == [(450,)]
+    assert not [file for file in (folder / "dlt" / "pages").rglob("*") if file.is_file()]
+    assert not list(folder.glob("*.new"))
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert not instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        assert not history.end_lost_runs(instance)
+
+
+@pytest.mark.parametrize(("kind", "point"), POINTS.values(), ids=POINTS)
+def test_a_kill_and_another_on_the_repeat_leave_no_damage(
+    growing: ContractApi,
+    query: Query,
+    dagster_home: Path,
+    tmp_path: Path,
+    kind: str,
+    point: str,
+) -> None:
+    """Counts are exact, the copy can be read all the time, and nothing stays locked, started or on the disk."""
+    command = [sys.executable, "-m", "analytics_assets_tests.killed", kind, point]
+    for _ in range(2):
+        killed = subprocess.run(command, capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+        with duckdb.connect(str(tmp_path / "published.duckdb"), read_only=True) as published:
+            assert published.execute("SELECT count(*) FROM analytics.registrations_enriched").fetchall() == [(250,)]
+    assert_exact(query, dagster_home, tmp_path)
+
+
+@long
+def test_twenty_kills_at_random_leave_no_damage(
+    growing: ContractApi,
+    query: Query,
+    dagster_home: Path,
+    tmp_path: Path,
+) -> None:
+    """Whenever it is killed, the run after it is exact; the moments are chosen anew each time, and printed."""
+
+    def slowly(*which: Any) -> Any:
+        time.sleep(0.02)
+        return growing.contract_page(*which)
+
+    growing.page = slowly
+    for seconds in (random.SystemRandom().uniform(1, 6) for _ in range(20)):
+        print(f"killed after {seconds:.3f} s")  # noqa: T201
+        process = start("run")
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        assert_exact(query, dagster_home, tmp_path)

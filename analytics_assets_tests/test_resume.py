@@ -1,0 +1,176 @@
+"""A reading that was broken off is gone on with: what it costs, when it starts over, what it leaves."""
+
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics_assets.pagelog import PageLog
+from analytics_assets.schema import RESOURCES
+from analytics_assets.source import page_log
+from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.contract_api import ContractApi, status
+from analytics_assets_tests.test_warehouse import opened_by_another
+
+USERS = RESOURCES["users"]
+
+
+@pytest.fixture
+def broken(api: ContractApi, materialize: Materialize) -> ContractApi:
+    """An API of 100 pages, whose reading has failed at page 91."""
+    api.rows["users"] = [{"id": number, "email": f"{number}@example.org"} for number in range(10_000)]
+
+    def page(resource: str, page: int, size: int) -> Any:
+        return {"data": {}} if page > 90 else api.contract_page(resource, page, size)
+
+    api.page = page
+    assert not materialize("users").success
+    api.page = api.contract_page
+    api.calls.clear()
+    return api
+
+
+def pages_on_disk(folder: Path) -> list[Path]:
+    return [file for file in (folder / "dlt" / "pages").rglob("*") if file.is_file()]
+
+
+def test_what_was_read_is_not_requested_again(
+    broken: ContractApi, materialize: Materialize, query: Query, tmp_path: Path
+) -> None:
+    """The repeat takes the pages behind the break and few more, every row arrives, and nothing stays on the disk."""
+    assert pages_on_disk(tmp_path)
+    result = materialize("users")
+    assert broken.calls["users"] <= 10 + 2 + 8
+    assert query("SELECT count(*), count(DISTINCT id), max(_page) FROM users") == [(10_000, 10_000, 100)]
+    [event] = result.get_asset_materialization_events()
+    assert event.materialization.metadata["resumed_pages"].value == 89
+    assert query("SELECT pages, resumed_pages, calls FROM syncs") == [(100, 89, broken.calls["users"])]
+    assert not pages_on_disk(tmp_path)
+
+
+def test_rows_that_have_moved_make_it_start_over(broken: ContractApi, materialize: Materialize, query: Query) -> None:
+    """Where the last page holds other rows by now, nothing of what was read before is used."""
+    broken.rows["users"].insert(0, {"id": "new"})
+    assert materialize("users").success
+    assert broken.calls["users"] >= 101
+    assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(10_001, 10_001)]
+
+
+def test_a_resource_that_is_now_shorter_is_read_anew(
+    broken: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """Where the last page is gone, nothing of what was read before is used."""
+    del broken.rows["users"][500:]
+    assert materialize("users").success
+    assert query("SELECT count(*) FROM users") == [(500,)]
+
+
+def test_rows_at_the_end_do_not_make_it_start_over(
+    api: ContractApi, materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch, warehouse_file: Path
+) -> None:
+    """A reading that was complete, but could not be loaded, goes on with what has been added since."""
+    api.rows["users"] = [{"id": number} for number in range(1050)]
+    assert materialize("trainings").success
+    monkeypatch.setenv("WAREHOUSE_WAIT_SECONDS", "0")
+    monkeypatch.setenv("SYNC_RETRIES", "0")
+    with ExitStack() as stack:
+
+        def opening(resource: str, page: int, size: int) -> Any:
+            if page == 11:
+                stack.enter_context(opened_by_another(warehouse_file))
+            return api.contract_page(resource, page, size)
+
+        api.page = opening
+        assert not materialize("users").success
+    api.page = api.contract_page
+    api.calls.clear()
+    api.rows["users"] += [{"id": number} for number in range(1050, 1150)]
+    assert materialize("users").success
+    assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(1150, 1150)]
+    assert api.calls["users"] <= 3 + 8
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "API_RESOURCE_PATH"])
+def test_another_api_starts_over(
+    broken: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What one token, or one path, has read is not loaded for another."""
+    before = page_log(USERS)
+    monkeypatch.setenv(name, "other/{resource}")
+    after = page_log(USERS)
+    assert (len(before), len(after)) == (90, 0)
+    before.close()
+    after.close()
+
+
+def test_what_is_old_is_not_used(broken: ContractApi, materialize: Materialize, tmp_path: Path, query: Query) -> None:
+    """After the configured time the pages are removed and read again."""
+    [file] = pages_on_disk(tmp_path)
+    long_ago = time.time() - 6 * 3600 - 1
+    os.utime(file, (long_ago, long_ago))
+    page_log(RESOURCES["trainings"]).close()
+    assert not file.exists()
+    assert materialize("users").success
+    assert broken.calls["users"] >= 100
+
+
+def test_a_refused_reading_is_not_used(api: ContractApi, materialize: Materialize) -> None:
+    """What the API gave and must not be believed is asked for again."""
+    api.rows["users"] = [{"id": number, "created_at": "yesterday"} for number in range(1000)]
+    assert not materialize("users").success
+    api.calls.clear()
+    for row in api.rows["users"]:
+        row["created_at"] = None
+    assert materialize("users").success
+    assert api.calls["users"] >= 10
+
+
+def test_a_resumed_sync_infers_no_deletions(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """Only the second of two whole readings in a row that miss a row says that it is deleted."""
+    api.rows["users"] = [{"id": number} for number in range(1000)]
+    assert materialize("users").success
+    del api.rows["users"][-1]
+    for resumed in (False, True, False):
+        if resumed:
+            api.page = lambda *which: {"data": {}} if which[1] > 5 else api.contract_page(*which)
+            assert not materialize("users").success
+            api.page = api.contract_page
+        assert materialize("users").success
+        assert query("SELECT count(*) FROM users WHERE _deleted_at IS NOT NULL") == [(0,)]
+    assert materialize("users").success
+    assert query("SELECT id FROM users WHERE _deleted_at IS NOT NULL") == [("999",)]
+    assert (
+        query("SELECT resumed_pages > 0 FROM syncs ORDER BY started_at") == [(False,)] * 2 + [(True,)] + [(False,)] * 2
+    )
+
+
+def test_a_transient_failure_keeps_what_was_read(broken: ContractApi, materialize: Materialize, query: Query) -> None:
+    """While the API is down nothing is thrown away; the retry of the resource goes on where it stopped."""
+    broken.answers["users"].extend([status(503)] * 8)
+    assert materialize("users").success
+    assert broken.calls["users"] <= 8 + 10 + 2 + 8
+    assert query("SELECT count(*) FROM users") == [(10_000,)]
+
+
+def test_a_torn_page_is_cut_off(tmp_path: Path) -> None:
+    """Whatever the length at which a crash has cut the log, the whole pages before it are there and no other."""
+    file = tmp_path / "pages" / "users" / "log"
+    bodies = [os.urandom(50), b"", b"x" * 1000]
+    log = PageLog(file, 60)
+    ends = [0]
+    for body in bodies:
+        log.append(body)
+        ends.append(file.stat().st_size)
+    log.close()
+    whole = file.read_bytes()
+    for length in range(len(whole) + 1):
+        file.write_bytes(whole[:length])
+        log = PageLog(file, 60)
+        kept = sum(end <= length for end in ends[1:])
+        assert [log[page] for page in range(1, len(log) + 1)] == bodies[:kept]
+        log.append(b"next")
+        assert log[kept + 1] == b"next"
+        log.close()
