@@ -33,6 +33,12 @@ check: $(VENV)/dev  ## lint, type check, import contracts, definitions
 	$(BIN)/lint-imports
 	$(BIN)/dg check defs
 
+bench: benchmarks/.venv/made  ## measure the main job beside others that do the same, in some minutes
+	@benchmarks/.venv/bin/python -m benchmarks
+
+bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an hour or two, into benchmarks/results.md
+	@benchmarks/.venv/bin/python -m benchmarks --full --output benchmarks
+
 docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
 	$(BIN)/python -m analytics_assets.schema > TABLES.md
 
@@ -55,4 +61,16 @@ $(VENV)/dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@$(INSTALL) '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/run
 
-.PHONY: help run ui test test-ui test-long check docs constraints
+benchmarks/.venv/made: pyproject.toml $(CONSTRAINTS) benchmarks/.venv-airbyte/made benchmarks/.venv-singer/made
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[sample,bench]'
+	@touch $@
+
+# A peer that cannot be installed is reported as that, and the rest is measured.
+benchmarks/.venv-%/made: benchmarks/requirements-%.txt
+	@echo "Setting up $(@D), once" >&2
+	@$(PYTHON) -m venv $(@D)
+	@-$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.PHONY: help run ui test test-ui test-long check bench bench-full docs constraints

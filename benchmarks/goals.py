@@ -1,0 +1,96 @@
+"""What the main job is meant to reach, as ratios within one run of the benchmark, and whether it has."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks import plan
+from benchmarks.measuring import Result
+from benchmarks.plan import DLT, FLOOR, LARGE, LATENCY, MAIN_JOB, MIDDLE, ONE_PAGE, PEERS, SMALL, TRICKS, Case
+
+Key = tuple[str, str, str]  # contestant, case, sync
+FIGURES = ("seconds", "processor_seconds", "memory_mb", "calls", "database_mb")
+
+
+def medians(results: Iterable[Result]) -> dict[Key, Result]:
+    """One result for each contestant, case and kind of sync; one with a problem where any has."""
+    groups: dict[Key, list[Result]] = defaultdict(list)
+    for result in results:
+        groups[result.contestant, result.case, result.sync].append(result)
+    return {key: _median(key, group) for key, group in groups.items()}
+
+
+def _median(key: Key, group: list[Result]) -> Result:
+    problem = next((result.problem for result in group if result.problem), "")
+    if problem:
+        return Result(*key, problem=problem)
+    return Result(*key, **{name: median(getattr(result, name) for result in group) for name in FIGURES})
+
+
+def shown(figure: float) -> str:
+    """A figure with as many digits as say something."""
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure, and the most (or, where `least`, the least) that it is to be. None is not measured."""
+
+    what: str
+    value: float | None
+    limit: float
+    least: bool = False
+    mark: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Met, or missed by how much."""
+        if self.value is None:
+            return "not measured"
+        if (self.value >= self.limit) if self.least else (self.value <= self.limit):
+            return "met, and the mark" if self.mark and self.value <= self.mark else "met"
+        return f"missed by {abs(self.value / self.limit - 1):,.0%}"
+
+    @property
+    def wanted(self) -> str:
+        mark = f" (mark {self.mark:g})" if self.mark else ""
+        return f"at {'least' if self.least else 'most'} {shown(self.limit)}{mark}"
+
+
+def goals(of: Mapping[Key, Result]) -> Iterator[Goal]:
+    """All goals, with what was measured."""
+
+    def result(contestant: plan.Contestant, case: Case, sync: str = "first") -> Result | None:
+        found = of.get((contestant.name, case.name, sync))
+        return None if found is None or found.problem else found
+
+    def ratio(a: Result | None, b: Result | None, figure: str = "seconds") -> float | None:
+        return getattr(a, figure) / getattr(b, figure) if a and b else None
+
+    def figure(found: Result | None, name: str) -> float | None:
+        return getattr(found, name) if found else None
+
+    ours = result(MAIN_JOB, MIDDLE)
+    yield Goal(f"time to the simple floor's, {MIDDLE.name}", ratio(ours, result(FLOOR, MIDDLE)), 1.7, mark=1.5)
+    yield Goal(f"time to the floor's with every trick, {MIDDLE.name}", ratio(ours, result(TRICKS, MIDDLE)), 2.4)
+    late = result(MAIN_JOB, LATENCY), result(FLOOR, LATENCY)
+    yield Goal(f"time to the simple floor's, {LATENCY.name}, 16 in flight", ratio(*late), 1.4, mark=1.25)
+    for peer in PEERS:
+        case = MIDDLE if result(peer, MIDDLE) else SMALL
+        theirs, least = result(peer, case), 10 if peer is DLT else 3
+        what = f"time of {peer.label} to this project's, {case.name}"
+        yield Goal(what, ratio(theirs, result(MAIN_JOB, case)), least, least=True)
+        if peer is DLT:
+            memory = ratio(result(MAIN_JOB, case), theirs, "memory_mb")
+            yield Goal(f"memory to that of {peer.label}, {case.name}", memory, 0.1)
+    for case in (SMALL, LATENCY, MIDDLE, LARGE):
+        yield Goal(f"calls of a first sync, {case.name}", figure(result(MAIN_JOB, case), "calls"), case.pages * 1.08)
+        again = figure(result(MAIN_JOB, case, "repeated"), "calls")
+        yield Goal(f"calls of a repeated sync, {case.name}", again, case.pages + len(case.rows))
+    grown = result(MAIN_JOB, LARGE)
+    yield Goal(f"time for {LARGE.name} to {MIDDLE.name}", ratio(grown, ours), 4)
+    yield Goal(f"memory for {LARGE.name} to {MIDDLE.name}", ratio(grown, ours, "memory_mb"), 1.25)
+    least_work = result(MAIN_JOB, ONE_PAGE)
+    yield Goal(f"calls, {ONE_PAGE.name}", figure(least_work, "calls"), len(ONE_PAGE.rows))
+    yield Goal(f"seconds, {ONE_PAGE.name}", figure(least_work, "seconds"), 2.5)
