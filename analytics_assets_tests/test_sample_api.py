@@ -1,5 +1,6 @@
 """The sample API keeps the contract it imitates, and breaks it only where it was asked to."""
 
+import json
 import re
 import subprocess
 import sys
@@ -295,6 +296,9 @@ def test_faults_of_status(api: str, fault: str, status: int) -> None:
         ("reset", requests.exceptions.ConnectionError),
         ("hang", requests.exceptions.ReadTimeout),
         ("html", requests.exceptions.JSONDecodeError),
+        ("slow", requests.exceptions.ConnectionError),
+        ("broken_gzip", requests.exceptions.ContentDecodingError),
+        ("bomb:3", requests.exceptions.JSONDecodeError),
     ],
 )
 def test_faults_of_transport(api: str, fault: str, error: type[Exception]) -> None:
@@ -332,6 +336,16 @@ def test_faults_of_shape(api: str) -> None:
     assert get(api, "users").json() is None
     post(api, "faults", {"users": "list_body"})
     assert isinstance(get(api, "users").json(), list)
+
+
+def test_faults_of_values(api: str) -> None:
+    """Values that JSON, or a warehouse, does not have stand in the first rows, and the others are as they were."""
+    sound = get(api, "users").json()["data"]["users"]
+    post(api, "faults", {"users": "odd_values"})
+    rows = json.loads(get(api, "users").content)["data"]["users"]
+    assert rows[0]["a"] != rows[0]["a"]
+    assert (rows[1]["a"], rows[2]["id"], len(rows[4]["a"])) == ("\ud800", 2**64 + 1, 2**20)
+    assert rows[5:] == sound[5:]
 
 
 def test_page_can_be_ignored(api: str) -> None:

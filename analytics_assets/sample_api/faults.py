@@ -4,6 +4,8 @@ Here belongs all that departs from the contract. A fault changes the `Reply` it 
 asked; `server` sends the reply. Oddities of valid data belong in `oddities`.
 """
 
+import gzip
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +32,7 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
     body: bytes | None = None
-    ending: Literal["whole", "cut", "reset", "hang"] = "whole"
+    ending: Literal["whole", "slow", "cut", "reset", "hang"] = "whole"
 
     def show(self, start: int, stop: int) -> list[Row]:
         """Put the rows from `start` to before `stop` into the document, and return them."""
@@ -119,6 +121,36 @@ def hang(reply: Reply, _: int) -> None:
     reply.ending = "hang"
 
 
+def slow(reply: Reply, _: int) -> None:
+    """sends one byte a second"""
+    reply.ending = "slow"
+
+
+def broken_gzip(reply: Reply, _: int) -> None:
+    """says that the body is compressed, which it is not"""
+    reply.headers["content-encoding"] = "gzip"
+
+
+def bomb(reply: Reply, megabytes: int) -> None:
+    """a small body that unpacks to so many megabytes of blanks"""
+    reply.headers["content-encoding"] = "gzip"
+    reply.body = gzip.compress(b" " * (1 << 20)) * megabytes
+
+
+def odd_values(reply: Reply, _: int) -> None:
+    """the first rows have NaN, a lone surrogate, a huge id, NUL and SQL, and a megabyte of text"""
+    odd = [
+        {"a": float("nan")},
+        {"a": "\ud800"},
+        {"id": 2**64 + 1},
+        {"a": "\0'; DROP TABLE users; --"},
+        {"a": "x" * 2**20},
+    ]
+    for row, values in zip(reply.document["data"][reply.resource], odd, strict=False):
+        row.update(values)
+    reply.body = json.dumps(reply.document).encode()
+
+
 def no_has_more(reply: Reply, _: int) -> None:
     """leaves has_more out"""
     del reply.document["has_more"]
@@ -180,11 +212,22 @@ def shift(reply: Reply, count: int) -> None:
 FAULTS: dict[str, Callable[[Reply, int], None]] = {
     change.__name__: change
     for change in (
-        *(status, retry_after, retry_date, cut, html, reset, hang, no_has_more, has_more_true, has_more_text),
-        *(ignore_page, missing_rows, null_rows, list_body, null_body, empty, shift),
+        *(status, retry_after, retry_date, cut, html, reset, hang, slow, broken_gzip, bomb, odd_values),
+        *(
+            no_has_more,
+            has_more_true,
+            has_more_text,
+            ignore_page,
+            missing_rows,
+            null_rows,
+            list_body,
+            null_body,
+            empty,
+            shift,
+        ),
     )
 }
-ARGUMENTS = {"status": "CODE", "retry_after": "SECONDS", "retry_date": "SECONDS", "shift": "ROWS"}
+ARGUMENTS = {"status": "CODE", "retry_after": "SECONDS", "retry_date": "SECONDS", "bomb": "MEGABYTES", "shift": "ROWS"}
 CHANGED: dict[str, Row] = {
     "awarded_certifications": {"user_name": "Changed Name"},
     "certifications": {"description": "Changed while it was read."},

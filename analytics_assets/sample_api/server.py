@@ -120,6 +120,11 @@ class SampleApi:
         elif reply.ending == "cut":
             # With less sent than was promised uvicorn closes the connection when this returns.
             await _send(send, reply.status, reply.headers, body, sent=len(body) // 2)
+        elif reply.ending == "slow":
+            await _send(send, reply.status, reply.headers, body, sent=0)
+            for position in range(len(body)):
+                await asyncio.sleep(1)
+                await send({"type": "http.response.body", "body": body[position : position + 1], "more_body": True})
         else:
             await _send(send, reply.status, reply.headers, body)
 
