@@ -137,7 +137,8 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
             logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, cause, seconds)
             raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from error
-        what = f"{table.name} was not loaded: {cause}. {known['held']}"
+        remedy = "; run again later" if transient else ""
+        what = f"{table.name} was not loaded: {cause}{remedy}. {known['held']}"
         raise dg.Failure(what, {"cause": str(cause)}, allow_retries=False) from error
 
 

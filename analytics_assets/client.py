@@ -8,7 +8,10 @@ import os
 import threading
 import time
 import zlib
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, repeat
+from typing import Any, NoReturn, cast
 
 import dlt
 import requests
@@ -31,6 +34,8 @@ from analytics_assets.answer import JsonResponse, content, decoded
 from analytics_assets.budget import budget
 from analytics_assets.token import BearerToken, shown
 from analytics_assets.watch import Watch
+
+Send = Callable[[], JsonResponse]
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +102,19 @@ class JsonAdapter(HTTPAdapter):
         )
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        options = {**kwargs, "timeout": self._timeout, "stream": True}
-        return self._retrying.copy()(self._send_once, request, *args, **options)
+        once: Send = partial(self._send_once, request, *args, **{**kwargs, "timeout": self._timeout, "stream": True})
+        try:
+            return once()
+        except requests.RequestException as error:
+            tries: Iterator[Send] = chain([partial(_fail, error)], repeat(once))  # counted only now, which takes time
+        return self._retrying.copy()(lambda: next(tries)())
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> JsonResponse:
+        """The answer without what requests would add, such as cookies, which take longer than many an answer."""
+        response = JsonResponse()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        response.request, response.url = req, str(req.url)
+        return response
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
@@ -113,13 +129,13 @@ class JsonAdapter(HTTPAdapter):
         self._watch.close()
         super().close()
 
-    def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> JsonResponse:
         budget().take(self._closing)
         with self._counting:
             self.calls += 1
         started, longest = time.monotonic(), self._watch.seconds
         try:
-            response = super().send(request, *args, **kwargs)
+            response = cast(JsonResponse, super().send(request, *args, **kwargs))
             body = content(response)  # read here: a body that is cut short is a failed try
             if time.monotonic() - started > longest:  # headers that the watch has cut short look whole
                 raise requests.Timeout
@@ -127,15 +143,17 @@ class JsonAdapter(HTTPAdapter):
             late = f"it took longer than {longest:g} s" if time.monotonic() - started > longest else None
             what = f"{type(error).__name__} at {shown(request.url)} ({late or _reason(error)})"
             raise type(error)(what, request=request) from None
-        where = f"HTTP {response.status_code} from {shown(response.url)}"
         if response.status_code >= 300:
+            where = _where(response)
             remedy = REMEDIES.get(response.status_code)
             self._check_patience(response, where)
             raise requests.HTTPError(f"{where}; {remedy}" if remedy else where, response=response)
         try:
-            return JsonResponse.of(response, decoded(body), body)
+            response.body, response.content = decoded(body), body
         except (ValueError, RecursionError):
-            raise requests.exceptions.InvalidJSONError(f"{where}: the body is not JSON", response=response) from None
+            what = f"{_where(response)}: the body is not JSON"
+            raise requests.exceptions.InvalidJSONError(what, response=response) from None
+        return response
 
     def _check_patience(self, response: requests.Response, where: str) -> None:
         asked = _retry_after(response)
@@ -155,6 +173,14 @@ class JsonAdapter(HTTPAdapter):
         if self._failures > max(MOST_FAILURES, self.calls / 2):
             raise PatienceExceeded(f"{error}; {self._failures} of {self.calls} calls failed; run again later") from None
         logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
+
+
+def _where(response: requests.Response) -> str:
+    return f"HTTP {response.status_code} from {shown(response.url)}"
+
+
+def _fail(error: BaseException) -> NoReturn:
+    raise error
 
 
 def _reason(error: BaseException) -> str:

@@ -34,7 +34,8 @@ def rows_at(path: Sequence[str], response: requests.Response) -> list[Row]:
     if isinstance(value, list) and all(isinstance(row, dict) for row in value):
         return value
     where = f"HTTP {response.status_code} from {shown(response.url)}"
-    raise UnexpectedResponse(f"{where}: there is no list of objects at {'.'.join(path)!r} of the answer")
+    what = f"there is no list of objects at {'.'.join(path)!r} of the answer"
+    raise UnexpectedResponse(f"{where}: {what}; check API_BASE_URL and API_RESOURCE_PATH, or ask what has changed")
 
 
 class Guard:
