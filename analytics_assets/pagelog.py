@@ -11,9 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
+from dlt.common.exceptions import TransientException
 
 LENGTHS = struct.Struct("<II")  # of a body, and of what it is compressed to
 CODEC = pa.Codec("lz4")
+
+
+class DamagedLog(TransientException):
+    """The log cannot be read, and is empty now."""
 
 
 class PageLog:
@@ -34,19 +39,24 @@ class PageLog:
         self._ends = [0]
         size = os.fstat(self._file.fileno()).st_size
         while (start := self._ends[-1] + LENGTHS.size) <= size:
-            self._ends.append(start + self._lengths(start)[1])
-        if self._ends[-1] > size:
-            self._ends.pop()
+            end = start + self._lengths(start)[1]
+            if end == start or end > size:
+                break
+            self._ends.append(end)
         self.keep(len(self))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, page: int) -> bytes:
-        """The body of a page, from 1."""
+        """The body of a page, from 1; raises `DamagedLog` where it cannot be had any more."""
         start = self._ends[page - 1] + LENGTHS.size
         length, compressed = self._lengths(start)
-        body: bytes = CODEC.decompress(os.pread(self._file.fileno(), compressed, start), length, asbytes=True)
+        try:
+            body: bytes = CODEC.decompress(os.pread(self._file.fileno(), compressed, start), length, asbytes=True)
+        except (OSError, pa.ArrowException):
+            self.keep(0)
+            raise DamagedLog("the pages kept of an earlier reading are damaged, and are read again") from None
         return body
 
     def append(self, body: bytes) -> None:

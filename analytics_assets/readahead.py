@@ -16,7 +16,7 @@ import requests
 
 from analytics_assets.answer import JsonResponse, decoded
 from analytics_assets.client import JsonAdapter, is_transient
-from analytics_assets.pagelog import PageLog
+from analytics_assets.pagelog import DamagedLog, PageLog
 from analytics_assets.paging import Guard, Row, UnexpectedResponse
 from analytics_assets.token import shown
 
@@ -81,14 +81,13 @@ class ReadAhead(JsonAdapter):
     def _resume(self, send: Fetch, request: requests.PreparedRequest, log: PageLog) -> None:
         """Take over the pages of the log, but for the last, if that still has its rows; it may have more by now."""
         last = len(log)
-        before, now = self._guard.ids(self._logged(_at_page(request, last))), None
         try:
-            now = self._guard.ids(send(_at_page(request, last)))
-        except requests.HTTPError as error:
+            before, now = (self._guard.ids(ask(_at_page(request, last))) for ask in (self._logged, send))
+            if now[: len(before)] == before:
+                self.resumed_pages = last - 1
+        except (requests.HTTPError, DamagedLog) as error:
             if is_transient(error):
                 raise
-        if now and now[: len(before)] == before:
-            self.resumed_pages = last - 1
         log.keep(self.resumed_pages)
 
     def _look_ahead(self, send: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:

@@ -155,10 +155,24 @@ def test_a_transient_failure_keeps_what_was_read(broken: ContractApi, materializ
     assert query("SELECT count(*) FROM users") == [(10_000,)]
 
 
+@pytest.mark.parametrize("page", [1, 50, 90])
+def test_a_damaged_log_is_read_again(
+    broken: ContractApi, materialize: Materialize, query: Query, tmp_path: Path, page: int
+) -> None:
+    """Whichever page the disk has lost, everything is read from the API in its place."""
+    [file] = pages_on_disk(tmp_path)
+    content = bytearray(file.read_bytes())
+    start = len(content) * (page - 1) // 90
+    content[start : start + len(content) // 90] = bytes(len(content) // 90)
+    file.write_bytes(content)
+    assert materialize("users").success
+    assert query("SELECT count(*), count(DISTINCT id), count(DISTINCT email) FROM users") == [(10_000,) * 3]
+
+
 def test_a_torn_page_is_cut_off(tmp_path: Path) -> None:
     """Whatever the length at which a crash has cut the log, the whole pages before it are there and no other."""
     file = tmp_path / "pages" / "users" / "log"
-    bodies = [os.urandom(50), b"", b"x" * 1000]
+    bodies = [os.urandom(50), b"{}", b"x" * 1000]
     log = PageLog(file, 60)
     ends = [0]
     for body in bodies:
