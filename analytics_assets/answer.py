@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import requests
 
-MOST_BYTES = 32 << 20  # as sent and unpacked; a page of 100 rows has some 50 kB
+MOST_BYTES = 16 << 20  # as sent and unpacked; a page of 100 rows has some 50 kB
+MOST_OBJECTS = 100_000  # objects and lists in an answer, of which each takes many times the memory of its text
 CHUNK_BYTES = 1 << 16
 
 
@@ -63,8 +64,10 @@ def content(response: requests.Response) -> bytes:
 def decoded(content: bytes) -> Any:
     """What a body of JSON says; single values may be NaN, numbers beyond a double, or bytes that are no UTF-8.
 
-    Raises ValueError where it is no JSON, and RecursionError where it is nested too deeply to tell.
+    Raises ValueError where it is no JSON, RecursionError where it is nested too deeply to tell, and `AnswerTooLarge`.
     """
+    if content.count(b"{") + content.count(b"[") > MOST_OBJECTS:
+        raise AnswerTooLarge(f"it holds more than {MOST_OBJECTS:,} objects and lists")
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -4,12 +4,16 @@ import gc
 import logging
 import os
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
+import duckdb
+import requests
 from dagster_dlt import DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
 from dlt import Pipeline
@@ -20,6 +24,8 @@ from analytics_assets import ledger, tables, warehouse
 from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
+from analytics_assets.pagelog import PageLog
+from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import api_name, page_log, source
 from analytics_assets.sync import Sync
@@ -61,13 +67,13 @@ def _asset(table: Table) -> dg.AssetsDefinition:
                 sync = _sync(ledger.last_sync(client, table), config)
             # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
             # and what has been read is not to be lost while the warehouse is.
-            with collecting_less_garbage(), closing(page_log(table)) as log, closing(sync):
-                pipeline.extract(source(table, sync, log), loader_file_format="parquet")
-            with warehouse.writing():
-                pipeline.normalize()
-                load_id = pipeline.load().loads_ids[0]
-                metadata = _entered(table, sync)
-            log.remove()
+            with _pages_kept(table) as log:
+                with collecting_less_garbage(), closing(sync):
+                    pipeline.extract(source(table, sync, log), loader_file_format="parquet")
+                with warehouse.writing():
+                    pipeline.normalize()
+                    load_id = pipeline.load().loads_ids[0]
+                    metadata = _entered(table, sync)
         return dg.MaterializeResult(
             asset_key=table.name,
             metadata={**metadata, "seconds": round(time.monotonic() - started, 2), "load_id": load_id},
@@ -84,6 +90,23 @@ def _sync(last: ledger.LastSync, config: SyncConfig) -> Sync:
         least_rows=0 if config.accept_fewer_rows else ledger.least_rows(last, shrinking),
         rejected_share=float(os.environ["REJECTED_SHARE"]),
     )
+
+
+# What says nothing against the pages read before it: the API fails or refuses, the warehouse cannot be had just now.
+PASSING = (requests.RequestException, UnexpectedResponse, TransientException, duckdb.IOException)
+
+
+@contextmanager
+def _pages_kept(table: Table) -> Iterator[PageLog]:
+    """The log of the pages that are read: gone after the load, empty after an error that they may be to blame for."""
+    with closing(page_log(table)) as log:
+        try:
+            yield log
+        except Exception as error:
+            if not any(isinstance(link, PASSING) for link in _causes(error)):
+                log.keep(0)
+            raise
+        log.remove()
 
 
 @contextmanager
@@ -132,14 +155,26 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         yield known
     except Exception as error:
         cause, retries = _causes(error)[-1], int(os.environ["SYNC_RETRIES"])
+        # Of errors that are not known to be free of learners' data the message is not shown, nor what led to them.
+        shown = cause if isinstance(cause, SHOWN) or type(cause).__module__.startswith("analytics_assets.") else None
+        text = str(cause) if shown else f"{type(cause).__name__} at {_place(cause)}"
         transient = any(is_transient(link) or isinstance(link, TransientException) for link in _causes(error))
         if transient and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
-            logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, cause, seconds)
-            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from error
+            logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, text, seconds)
+            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from shown
         remedy = "; run again later" if transient else ""
-        what = f"{table.name} was not loaded: {cause}{remedy}. {known['held']}"
-        raise dg.Failure(what, {"cause": str(cause)}, allow_retries=False) from error
+        what = f"{table.name} was not loaded: {text}{remedy}. {known['held']}"
+        raise dg.Failure(what, {"cause": text}, allow_retries=False) from shown
+
+
+SHOWN = (requests.RequestException, OSError, duckdb.IOException)
+
+
+def _place(error: BaseException) -> str:
+    """Where in the code it was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

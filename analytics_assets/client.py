@@ -5,6 +5,7 @@ How an answer is read belongs in `answer`, how an exchange that takes too long i
 
 import logging
 import os
+import ssl
 import threading
 import time
 import zlib
@@ -142,7 +143,10 @@ class JsonAdapter(HTTPAdapter):
         except requests.RequestException as error:
             late = f"it took longer than {longest:g} s" if time.monotonic() - started > longest else None
             what = f"{type(error).__name__} at {shown(request.url)} ({late or _reason(error)})"
-            raise type(error)(what, request=request) from None
+            kind = type(error)
+            if kind is requests.exceptions.SSLError and not isinstance(_bottom(error), ssl.SSLCertVerificationError):
+                kind = requests.ConnectionError  # a handshake that broke off passes, a wrong certificate does not
+            raise kind(what, request=request) from None
         if response.status_code >= 300:
             where = _where(response)
             remedy = REMEDIES.get(response.status_code)
@@ -183,12 +187,16 @@ def _fail(error: BaseException) -> NoReturn:
     raise error
 
 
-def _reason(error: BaseException) -> str:
-    """What is at the bottom of an error that requests has wrapped more than once, but for what the server said."""
+def _bottom(error: BaseException) -> BaseException:
+    """What is at the bottom of an error that requests has wrapped more than once."""
     below = error.__cause__ or error.__context__
-    if below:
-        return _reason(below)
-    return str(error) if isinstance(error, QUOTABLE) else type(error).__name__
+    return _bottom(below) if below else error
+
+
+def _reason(error: BaseException) -> str:
+    """Why there was an error, but for what the server said."""
+    bottom = _bottom(error)
+    return str(bottom) if isinstance(bottom, QUOTABLE) else type(bottom).__name__
 
 
 def _retry_after(response: requests.Response | None) -> float | None:

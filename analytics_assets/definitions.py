@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from analytics_assets import assets, automation, checks, marts, published
+from analytics_assets import assets, automation, checks, marts
 
 defs = dg.Definitions(
-    assets=[*assets.assets, *marts.assets, *published.assets],
+    assets=[*assets.assets, *marts.assets],
     asset_checks=checks.checks,
     jobs=[automation.analytics_job, *automation.resource_jobs],
     schedules=[automation.nightly_schedule],

@@ -37,6 +37,7 @@ DEFAULTS = {
     "DLT_LOCAL_DIR": str(PROJECT),  # what a relative path of a DuckDB file is relative to
     "DLT_DATA_DIR": str(PROJECT / "data" / "dlt"),
     "RUNTIME__DLTHUB_TELEMETRY": "false",
+    "RUNTIME__LOG_LEVEL": "CRITICAL",  # dlt's own messages quote rows that cannot be loaded
     "RUNTIME__REQUEST_MAX_ATTEMPTS": "6",
     "RESTORE_FROM_DESTINATION": "false",  # nothing here is kept in dlt's state, and asking for it takes time
     "LOAD__TRUNCATE_STAGING_DATASET": "true",  # or a second copy of every row stays behind

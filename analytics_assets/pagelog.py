@@ -9,39 +9,32 @@ import struct
 import time
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 import pyarrow as pa
-from dlt.common.exceptions import TransientException
 
-LENGTHS = struct.Struct("<II")  # of a body, and of what it is compressed to
+STARTED = struct.Struct("<d")  # seconds since 1970, at the beginning of the file
+LENGTHS = struct.Struct("<III")  # of a body, and of what it is compressed to, whose checksum follows
 CODEC = pa.Codec("lz4")
 
 
-class DamagedLog(TransientException):
-    """The log cannot be read, and is empty now."""
-
-
 class PageLog:
-    """The bodies of pages 1, 2, 3 ... in `file`, in a folder of its own, each behind its lengths.
+    """The bodies of pages 1, 2, 3 ... in `file`, in a folder of its own, each behind its lengths and its checksum.
 
-    A page that a crash has torn is cut off, and what nobody has gone on with for `seconds`, here and in the folders
-    beside it, is removed.
+    Pages behind one that a crash has torn are cut off. A log that was started more than `seconds` ago, here or in the
+    folders beside it, is removed.
     """
 
     def __init__(self, file: Path, seconds: float) -> None:
         for old in file.parent.parent.glob("*/*"):
             with suppress(FileNotFoundError):  # another process does the same
-                if time.time() - old.stat().st_mtime > seconds:
+                if time.time() - _started(old) > seconds:
                     old.unlink()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._folder = file.parent
         self._file = file.open("a+b")
-        self._ends = [0]
-        size = os.fstat(self._file.fileno()).st_size
-        while (start := self._ends[-1] + LENGTHS.size) <= size:
-            end = start + self._lengths(start)[1]
-            if end == start or end > size:
-                break
+        self._ends = [STARTED.size]
+        while end := self._end_of_page(self._ends[-1]):
             self._ends.append(end)
         self.keep(len(self))
 
@@ -49,27 +42,25 @@ class PageLog:
         return len(self._ends) - 1
 
     def __getitem__(self, page: int) -> bytes:
-        """The body of a page, from 1; raises `DamagedLog` where it cannot be had any more."""
-        start = self._ends[page - 1] + LENGTHS.size
-        length, compressed = self._lengths(start)
-        try:
-            body: bytes = CODEC.decompress(os.pread(self._file.fileno(), compressed, start), length, asbytes=True)
-        except (OSError, pa.ArrowException):
-            self.keep(0)
-            raise DamagedLog("the pages kept of an earlier reading are damaged, and are read again") from None
+        """The body of a page, from 1."""
+        length, compressed, _ = self._lengths(self._ends[page - 1])
+        body: bytes = CODEC.decompress(self._read(self._ends[page] - compressed, compressed), length, asbytes=True)
         return body
 
     def append(self, body: bytes) -> None:
         """Add the page behind the last one."""
         compressed = CODEC.compress(body, asbytes=True)
-        self._file.write(LENGTHS.pack(len(body), len(compressed)) + compressed)
+        self._file.write(LENGTHS.pack(len(body), len(compressed), crc32(compressed)) + compressed)
         self._file.flush()
         self._ends.append(self._ends[-1] + LENGTHS.size + len(compressed))
 
     def keep(self, pages: int) -> None:
-        """Drop what is behind so many pages."""
+        """Drop what is behind so many pages; a log without any starts now."""
         del self._ends[pages + 1 :]
-        self._file.truncate(self._ends[-1])
+        self._file.truncate(self._ends[-1] if pages else 0)
+        if not pages:
+            self._file.write(STARTED.pack(time.time()))
+            self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -79,6 +70,24 @@ class PageLog:
         self.close()
         shutil.rmtree(self._folder)
 
-    def _lengths(self, start: int) -> tuple[int, int]:
-        length, compressed = LENGTHS.unpack(os.pread(self._file.fileno(), LENGTHS.size, start - LENGTHS.size))
-        return length, compressed
+    def _end_of_page(self, start: int) -> int | None:
+        """Where the page ends that starts there, if it is whole."""
+        with suppress(struct.error):
+            _, compressed, checksum = self._lengths(start)
+            body = self._read(start + LENGTHS.size, compressed)
+            if body and len(body) == compressed and crc32(body) == checksum:
+                return start + LENGTHS.size + compressed
+        return None
+
+    def _lengths(self, start: int) -> tuple[int, ...]:
+        return LENGTHS.unpack(self._read(start, LENGTHS.size))
+
+    def _read(self, start: int, length: int) -> bytes:
+        return os.pread(self._file.fileno(), length, start)
+
+
+def _started(file: Path) -> float:
+    """When the log in this file was started; long ago where it does not say."""
+    with file.open("rb") as opened:
+        head = opened.read(STARTED.size)
+    return float(STARTED.unpack(head)[0]) if len(head) == STARTED.size else 0.0

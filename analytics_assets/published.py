@@ -1,4 +1,4 @@
-"""The published copy: the DuckDB file that analysts open, beside the one that loads lock, and the asset that makes it.
+"""The published copy: the DuckDB file that analysts open, beside the one that loads lock.
 
 What is in it follows from the declaration: the tables and views for people, without what only loading needs, and with
 personal data masked where there is a key for it. Where the warehouse is a server there is no copy.
@@ -6,21 +6,17 @@ personal data masked where there is a key for it. Where the warehouse is a serve
 
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
 import dlt
 import duckdb
 import sqlglot.expressions as sql
 
-from analytics_assets import history, warehouse
-from analytics_assets.catalog import MARTS_GROUP, PERSONAL
+from analytics_assets import warehouse
 from analytics_assets.schema import EMAIL, MARTS, PAGE, RESOURCES, SYNCS, Column, Table, comments, create_table
 from analytics_assets.warehouse import DATASET
 
@@ -37,10 +33,13 @@ class WeakKey(Exception):
 
 def masking_key() -> bytes | None:
     """dlt's secret `masking_key`; None where personal data is published as it is. Raises `WeakKey`."""
-    key = str(dlt.secrets.get("masking_key") or "").strip().encode()
-    if key and len(key) < LEAST_KEY_LENGTH:
+    secret = os.environ.get("MASKING_KEY", dlt.secrets.get("masking_key"))
+    if secret is None:
+        return None
+    key = str(secret).strip().encode()
+    if len(key) < LEAST_KEY_LENGTH:
         raise WeakKey(f"MASKING_KEY has {len(key)} characters, and {LEAST_KEY_LENGTH} are the least that keep a secret")
-    return key or None
+    return key
 
 
 def publish(file: Path) -> int:
@@ -52,16 +51,19 @@ def publish(file: Path) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     with warehouse.writing() as database:
         assert database
-        fresh.unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)  # of a run that was killed
         tables, views = list(_tables(database)), database.execute(VIEWS, [DATASET]).fetchall()
-        with _attached(database, fresh) as source:
-            rows = sum(_copy_table(database, source, table, key) for table in tables)
-            for name, statement, comment in views:
-                _copy_view(database, name, statement, comment)
-        fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))
-        # The log of a reader who was killed while it wrote; beside the new file it would keep everybody out.
-        file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
-        fresh.replace(file)
+        try:
+            with _attached(database, fresh) as source:
+                rows = sum(_copy_table(database, source, table, key) for table in tables)
+                for name, statement, comment in views:
+                    _copy_view(database, name, statement, comment)
+            fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))
+            # The log of a reader who was killed while it wrote; beside the new file it would keep everybody out.
+            file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+            fresh.replace(file)
+        finally:
+            fresh.unlink(missing_ok=True)
     return rows
 
 
@@ -123,10 +125,10 @@ def _copy_view(database: duckdb.DuckDBPyConnection, name: str, statement: str, c
 
 
 # HMAC-SHA256 (RFC 2104) of the address in lower case, for which DuckDB has no function, and the domain behind it. What
-# has no @ is no address, and none of it is shown.
+# is no address has no domain, and none of it is shown.
 MASKED = (
     "left(sha256($outer::BLOB || unhex(sha256($inner::BLOB || encode(lower({0}))))), 32) "
-    "|| coalesce('@' || nullif(regexp_extract(lower({0}), '@([^@]*)$', 1), ''), '')"
+    "|| coalesce('@' || nullif(regexp_extract(lower({0}), '^[^@]+@([a-z0-9-]+(?:[.][a-z0-9-]+)+)$', 1), ''), '')"
 )
 
 
@@ -141,30 +143,3 @@ def _masked(column: Column) -> Column:
         return column
     note = "Masked: equal addresses stay equal, and the domain is kept."
     return replace(column, description=f"{column.description} {note}")
-
-
-@dg.asset(
-    deps=[*RESOURCES, *MARTS],
-    group_name=MARTS_GROUP,
-    description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
-    owners=[os.environ["ASSET_OWNER"]],
-    kinds={"duckdb"},
-    tags=PERSONAL,
-    automation_condition=history.follow_parents,
-)
-def published_database() -> dg.MaterializeResult[Any]:
-    started, file = time.monotonic(), warehouse.published_file()
-    assert file
-    rows = publish(file)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": rows,
-            "file": dg.MetadataValue.path(str(file)),
-            "megabytes": round(file.stat().st_size / 1e6, 1),
-            "masked": masking_key() is not None,
-            "seconds": round(time.monotonic() - started, 2),
-        }
-    )
-
-
-assets = [published_database] if warehouse.published_file() else []

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import requests
 
 from analytics_assets.answer import JsonResponse, decoded
-from analytics_assets.client import JsonAdapter, is_transient
-from analytics_assets.pagelog import DamagedLog, PageLog
+from analytics_assets.client import JsonAdapter
+from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import Guard, Row, UnexpectedResponse
 from analytics_assets.token import shown
 
@@ -24,6 +24,7 @@ Fetch = Callable[[requests.PreparedRequest], requests.Response]
 
 MOST_PAGES_IN_AN_ANSWER = 25  # each answer costs dlt as much as reading a page; more than this saves no more
 MOST_SECONDS_FOR_AN_ANSWER = 2.0
+GONE = frozenset({404, 410})
 
 
 class ReadAhead(JsonAdapter):
@@ -34,7 +35,7 @@ class ReadAhead(JsonAdapter):
     and behind it starts slowly again. Pages are given to `guard` in their order; a page that failed, or that the guard
     refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it, that is `UnexpectedResponse`.
 
-    Pages are kept in `log`, and those that it already has are not requested but for the last one: where that holds
+    Pages are kept in `log`, and those that it already has are not requested but for three of them: where these hold
     other rows by now, the reading starts over. `resumed_pages` are those taken over.
     """
 
@@ -79,15 +80,23 @@ class ReadAhead(JsonAdapter):
         return JsonResponse.of(response, {"rows": rows, "sizes": sizes, "has_more": has_more})
 
     def _resume(self, send: Fetch, request: requests.PreparedRequest, log: PageLog) -> None:
-        """Take over the pages of the log, but for the last, if that still has its rows; it may have more by now."""
+        """Take over the pages of the log but for the last, if the first, one between and the last still have its rows.
+
+        The last may have more by now.
+        """
         last = len(log)
         try:
-            before, now = (self._guard.ids(ask(_at_page(request, last))) for ask in (self._logged, send))
-            if now[: len(before)] == before:
+            for page in sorted({1, (last + 1) // 2, last}):
+                before, now = (self._guard.ids(ask(_at_page(request, page))) for ask in (self._logged, send))
+                if before != (now[: len(before)] if page == last else now):
+                    break
+            else:
                 self.resumed_pages = last - 1
-        except (requests.HTTPError, DamagedLog) as error:
-            if is_transient(error):
+        except requests.HTTPError as error:
+            if error.response is None or error.response.status_code not in GONE:
                 raise
+        except UnexpectedResponse:
+            pass  # as if the page were gone
         log.keep(self.resumed_pages)
 
     def _look_ahead(self, send: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:

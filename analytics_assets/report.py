@@ -24,7 +24,7 @@ def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -
     broken = [check for check in found.values() if not check.passed]
     for check in broken:
         print(f"{check.severity.value}: {check.asset_key.to_user_string()}.{check.check_name}: {check.description}")
-    if file := warehouse.published_file():
+    if (file := warehouse.published_file()) and "published_database" in made:
         ask = f"import duckdb; duckdb.connect('{file}', read_only=True).sql('{QUERY}').show()"
         print(f'\nThe data is in {file}. A query to try:\n  {sys.executable} -c "{ask}"')
     failures = [text for result in results for text in failures_of(result)]

@@ -140,7 +140,7 @@ RESOURCES: Mapping[str, Table] = {
             Column("created_at", TIME, "When the learner was registered."),
             Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
             Column("user_id", ID, "Learner, `users.id`.", lifted_from="user"),
-            Column("content", JSON, "The content as the API embeds it, an object."),
+            Column("content", JSON, "The content as the API embeds it, an object.", personal=True),
             Column("content_id", ID, "Content, `trainings.id` if it is a training.", lifted_from="content"),
         ),
         _resource(
@@ -251,7 +251,12 @@ SYNCS = Table(
             COUNT,
             "Of these, pages that a sync which was broken off had read; such a sync infers no deletions.",
         ),
-        Column("calls", COUNT, "Requests that were sent, repeated ones included.", nullable=False),
+        Column(
+            "calls",
+            COUNT,
+            "Requests that were sent, repeated ones included, by the try that succeeded.",
+            nullable=False,
+        ),
     ),
 )
 LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SYNCS)}

@@ -20,7 +20,7 @@ from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import Guard, PageNumbers, rows_at
 from analytics_assets.readahead import ReadAhead
 from analytics_assets.schema import PAGE, Table, dlt_columns
-from analytics_assets.sync import Sync, Unbelievable
+from analytics_assets.sync import Sync
 from analytics_assets.token import shown
 
 PAGE_SIZE = 100  # the most that the API gives
@@ -52,8 +52,7 @@ def api(table: Table, session: requests.Session) -> RESTAPIConfig:
 def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -> DltSource:
     """A dlt source of one resource, `table`, for one use: pages become Arrow batches, and `sync` counts them.
 
-    What `log` holds is not requested again; what must not be believed does not stay in it. `sync.close` ends what was
-    started.
+    What `log` holds is not requested again. `sync.close` ends what was started.
     """
     sync = sync or Sync()
     pages = ReadAhead(Guard(_rows(table)), int(os.environ["READ_AHEAD"]), sync.known_pages, log)
@@ -69,12 +68,7 @@ def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -
     def gather(rows: PageData[dict[str, Any]], _: str | None = None) -> Any:
         assert isinstance(rows.paginator, PageNumbers)
         sync.pages, sync.resumed_pages = rows.paginator.current_value - 1, pages.resumed_pages
-        try:
-            return batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
-        except Unbelievable:
-            if log:
-                log.keep(0)
-            raise
+        return batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
 
     source = rest_api_source(api(table, session), name=table.name)
     source.resources[table.name].add_step(gather)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import sqlglot
+
 from analytics_assets.schema import Table, comments, create_table
 from analytics_assets.warehouse import DATASET, SqlClient
 
@@ -33,13 +35,15 @@ def comment(client: SqlClient, table: Table) -> None:
 
 def make(client: SqlClient, table: Table) -> None:
     """Make the table where it is not there, and the columns that it did not have so far."""
+    dialect = client.capabilities.sqlglot_dialect
     if exists(client, table.name):
         there = {name for name, _ in columns(client, f"SELECT * FROM {table.name}")}
         for column in table.columns:
             if column.name not in there:
-                client.execute_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}")
+                add = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}"
+                client.execute_sql(sqlglot.transpile(add, read="duckdb", write=dialect)[0])
     else:
-        client.execute_sql(create_table(table, client.capabilities.sqlglot_dialect))
+        client.execute_sql(create_table(table, dialect))
     comment(client, table)
 
 

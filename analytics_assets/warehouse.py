@@ -85,7 +85,7 @@ def published_file() -> Path | None:
     published = file.parent / "published.duckdb"
     if given := os.environ.get("PUBLISHED_FILE"):
         published = Path(os.environ["DLT_LOCAL_DIR"]) / given
-    if published == file:
+    if published.resolve() == file.resolve():
         raise SameFile(f"the published copy would replace the warehouse {file}; set PUBLISHED_FILE to another path")
     return published
 

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from itertools import count
 from operator import attrgetter
 from typing import Any
 
@@ -33,16 +34,22 @@ def kill_before_statement(pattern: str) -> None:
     DuckDbSqlClient.execute_query = deadly  # type: ignore[method-assign]
 
 
-def kill_before_call(name: str) -> None:
+def kill_before_call(name: str, time: str = "1") -> None:
     module, _, path = name.partition(":")
     *owner, function = path.split(".")
     found: Any = importlib.import_module(module)
     found = attrgetter(".".join(owner))(found) if owner else found
-    assert callable(getattr(found, function))
-    setattr(found, function, lambda *_, **__: die())
+    original, calls = getattr(found, function), count(1)
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == int(time):
+            die()
+        return original(*args, **kwargs)
+
+    setattr(found, function, deadly)
 
 
 if __name__ == "__main__":
-    kills: dict[str, Callable[[str], None]] = {"sql": kill_before_statement, "call": kill_before_call}
-    kills[sys.argv[1]](sys.argv[2])
+    kills: dict[str, Callable[..., None]] = {"sql": kill_before_statement, "call": kill_before_call}
+    kills[sys.argv[1]](*sys.argv[2:])
     sys.exit(run())

@@ -116,7 +116,7 @@ ZEROS = zlib.compress(bytes(1 << 27), 1)  # 128 MB in half a MB
         pytest.param(raw(then=without_end(b"HTTP/1.1 100 Continue\r\n\r\n")), 2, "longer than 0.6 s", id="not yet"),
         pytest.param(raw(OK, then=without_end(b"X: y\r\n")), 2, "HTTPException", id="headers without end"),
         pytest.param(raw(OK, then=without_end(b"X")), 2, "LineTooLong", id="a header without end"),
-        pytest.param(raw(OK, BLANK, then=without_end(bytes(9999))), 1, "larger than 32 MB", id="a body without end"),
+        pytest.param(raw(OK, BLANK, then=without_end(bytes(9999))), 1, "larger than 16 MB", id="a body without end"),
         pytest.param(
             raw(OK, b"Content-Encoding: gzip\r\n", BLANK, then=without_end(gzip.compress(b""))),
             2,
@@ -135,8 +135,10 @@ ZEROS = zlib.compress(bytes(1 << 27), 1)  # 128 MB in half a MB
         pytest.param(
             lambda handler: handler.send(200, gzip.compress(PAGE)[:-20], GZIP), 2, "not JSON", id="truncated gzip"
         ),
-        pytest.param(lambda handler: handler.send(200, ZEROS, {"Content-Encoding": "deflate"}), 1, "32 MB", id="bomb"),
-        pytest.param(packed(bytes(1 << 27), 2), 1, "larger than 32 MB", id="bomb in a bomb"),
+        pytest.param(lambda handler: handler.send(200, ZEROS, {"Content-Encoding": "deflate"}), 1, "16 MB", id="bomb"),
+        pytest.param(packed(bytes(1 << 27), 2), 1, "larger than 16 MB", id="bomb in a bomb"),
+        pytest.param(packed(b"[" + b"{}," * 3_000_000 + b"{}]"), 1, "more than 100,000 objects", id="objects"),
+        pytest.param(packed(b"[" + b"[]," * 3_000_000 + b"[]]"), 1, "more than 100,000 objects", id="lists"),
         pytest.param(body(b"<html>"), 2, "is not JSON", id="html"),
         pytest.param(body(b"[" * 100_000 + b"]" * 100_000), 2, "is not JSON", id="nested 100,000 times"),
         pytest.param(body(b'{"id": ' + b"9" * 5000 + b"}"), 2, "is not JSON", id="a number of 5,000 digits"),

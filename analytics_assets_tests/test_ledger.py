@@ -1,9 +1,11 @@
 """What a complete sync leaves behind: rows set aside, deletions, its entry; and what an incomplete one does not."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from analytics_assets import history
@@ -95,6 +97,17 @@ def test_an_integer_id_beyond_64_bits_never_turns_into_a_float(
     materialize("users")
     assert query("SELECT id FROM users ORDER BY id") == [("18446744073709551615",), ("7",)]
     assert query("SELECT reason FROM rejected_rows") == [("'id' is no text (float)",)]
+
+
+def test_a_ledger_of_before_gets_its_new_columns(
+    api: ContractApi, materialize: Materialize, query: Query, warehouse_file: Path
+) -> None:
+    """A warehouse whose `syncs` has not all columns yet gets them with the next sync, and keeps its rows."""
+    assert materialize("users").success
+    with duckdb.connect(str(warehouse_file)) as connection:
+        connection.execute("ALTER TABLE analytics.syncs DROP COLUMN resumed_pages")
+    assert materialize("users").success
+    assert query("SELECT resumed_pages FROM syncs ORDER BY started_at") == [(None,), (0,)]
 
 
 def test_too_many_unreadable_rows_fail_before_the_load(

@@ -1,7 +1,6 @@
 """A reading that was broken off is gone on with: what it costs, when it starts over, what it leaves."""
 
 import os
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from analytics_assets.pagelog import PageLog
 from analytics_assets.schema import RESOURCES
 from analytics_assets.source import page_log
 from analytics_assets_tests.conftest import Materialize, Query
-from analytics_assets_tests.contract_api import ContractApi, status
+from analytics_assets_tests.contract_api import Answer, ContractApi, body, status
 from analytics_assets_tests.test_warehouse import opened_by_another
 
 USERS = RESOURCES["users"]
@@ -43,7 +42,7 @@ def test_what_was_read_is_not_requested_again(
     """The repeat takes the pages behind the break and few more, every row arrives, and nothing stays on the disk."""
     assert pages_on_disk(tmp_path)
     result = materialize("users")
-    assert broken.calls["users"] <= 10 + 2 + 8
+    assert broken.calls["users"] <= 10 + 4 + 8
     assert query("SELECT count(*), count(DISTINCT id), max(_page) FROM users") == [(10_000, 10_000, 100)]
     [event] = result.get_asset_materialization_events()
     assert event.materialization.metadata["resumed_pages"].value == 89
@@ -52,11 +51,12 @@ def test_what_was_read_is_not_requested_again(
 
 
 def test_rows_that_have_moved_make_it_start_over(broken: ContractApi, materialize: Materialize, query: Query) -> None:
-    """Where the last page holds other rows by now, nothing of what was read before is used."""
+    """Where a page holds other rows by now, if only the first does, nothing of what was read before is used."""
     broken.rows["users"].insert(0, {"id": "new"})
+    del broken.rows["users"][50]
     assert materialize("users").success
     assert broken.calls["users"] >= 101
-    assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(10_001, 10_001)]
+    assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(10_000, 10_000)]
 
 
 def test_a_resource_that_is_now_shorter_is_read_anew(
@@ -90,7 +90,7 @@ def test_rows_at_the_end_do_not_make_it_start_over(
     api.rows["users"] += [{"id": number} for number in range(1050, 1150)]
     assert materialize("users").success
     assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(1150, 1150)]
-    assert api.calls["users"] <= 3 + 8
+    assert api.calls["users"] <= 5 + 8
 
 
 @pytest.mark.parametrize("name", ["API_KEY", "API_RESOURCE_PATH"])
@@ -106,15 +106,50 @@ def test_another_api_starts_over(
     after.close()
 
 
-def test_what_is_old_is_not_used(broken: ContractApi, materialize: Materialize, tmp_path: Path, query: Query) -> None:
-    """After the configured time the pages are removed and read again."""
+def test_what_is_old_is_not_used(
+    broken: ContractApi, materialize: Materialize, tmp_path: Path, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The age of a reading is that of its first page, however often it has been tried to go on; then it is removed."""
     [file] = pages_on_disk(tmp_path)
-    long_ago = time.time() - 6 * 3600 - 1
-    os.utime(file, (long_ago, long_ago))
+    started = file.read_bytes()[:8]
+    broken.always["users"] = status(503)
+    assert not materialize("users").success
+    assert file.read_bytes()[:8] == started
+    del broken.always["users"]
+    monkeypatch.setenv("RESUME_HOURS", "0")
     page_log(RESOURCES["trainings"]).close()
     assert not file.exists()
+    broken.calls.clear()
     assert materialize("users").success
     assert broken.calls["users"] >= 100
+
+
+@pytest.mark.parametrize("refusal", [status(429, {"Retry-After": "3000"}), status(401), status(400)])
+def test_a_refusal_keeps_what_was_read(broken: ContractApi, materialize: Materialize, refusal: Answer) -> None:
+    """A limit, or a key that does not work for now, says nothing against the pages that were read."""
+    broken.answers["users"].append(refusal)
+    assert not materialize("users").success
+    broken.calls.clear()
+    assert materialize("users").success
+    assert broken.calls["users"] <= 10 + 4 + 8
+
+
+@pytest.mark.parametrize("answer", [status(404), body(b'{"data": {}}')])
+def test_a_last_page_that_is_gone_makes_it_start_over(
+    broken: ContractApi, materialize: Materialize, query: Query, answer: Answer
+) -> None:
+    """Whatever a server says of a page that is no more, the next reading is not held up by it."""
+    del broken.rows["users"][1000:]
+
+    def page(resource: str, page: int, size: int) -> Any:
+        if page > 10:
+            broken.answers["users"].append(answer)
+            return {"data": {}}
+        return broken.contract_page(resource, page, size)
+
+    broken.page = page
+    assert materialize("users").success
+    assert query("SELECT count(*) FROM users") == [(1000,)]
 
 
 def test_a_refused_reading_is_not_used(api: ContractApi, materialize: Materialize) -> None:
@@ -151,7 +186,7 @@ def test_a_transient_failure_keeps_what_was_read(broken: ContractApi, materializ
     """While the API is down nothing is thrown away; the retry of the resource goes on where it stopped."""
     broken.answers["users"].extend([status(503)] * 8)
     assert materialize("users").success
-    assert broken.calls["users"] <= 8 + 10 + 2 + 8
+    assert broken.calls["users"] <= 8 + 10 + 4 + 8
     assert query("SELECT count(*) FROM users") == [(10_000,)]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from analytics_assets.schema import RESOURCES
@@ -26,37 +27,43 @@ def personal_rows(count: int = 30) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def unreadable(api: ContractApi) -> None:
+def unreadable(api: ContractApi, _: object = None) -> None:
     for rows in api.rows.values():
         for row in rows[:5]:
             row.update(created_at=SECRET, awarded_at=SECRET, completed_at=SECRET)
 
 
-def all_unreadable(api: ContractApi) -> None:
+def all_unreadable(api: ContractApi, _: object = None) -> None:
     for rows in api.rows.values():
         for row in rows:
             row["id"] = [SECRET]
 
 
-def of_another_shape(api: ContractApi) -> None:
+def of_another_shape(api: ContractApi, _: object = None) -> None:
     api.page = lambda resource, *_: {"data": {resource: [SECRET]}, "has_more": SECRET}
 
 
-def torn(api: ContractApi) -> None:
+def torn(api: ContractApi, _: object = None) -> None:
     for name in RESOURCES:
         api.always[name] = body(b'{"data": {"users": [{"email": "' + SECRET.encode())
 
 
-def an_error(api: ContractApi) -> None:
+def an_error(api: ContractApi, _: object = None) -> None:
     for name in RESOURCES:
         api.always[name] = status(500, {"X-Reason": SECRET})
 
 
-def the_same_page_again(api: ContractApi) -> None:
+def the_same_page_again(api: ContractApi, _: object = None) -> None:
     api.page = lambda resource, *_: {"data": {resource: api.rows[resource]}, "has_more": True}
 
 
-FAULTS = [unreadable, all_unreadable, of_another_shape, torn, an_error, the_same_page_again]
+def a_table_of_another_type(api: ContractApi, file: Path) -> None:
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("ALTER TABLE analytics.users DROP COLUMN last_name")
+        connection.execute("ALTER TABLE analytics.users ADD COLUMN last_name INTEGER")
+
+
+FAULTS = [a_table_of_another_type, unreadable, all_unreadable, of_another_shape, torn, an_error, the_same_page_again]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -67,14 +74,15 @@ def test_nothing_personal_and_no_token_is_written_about(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
-    fault: Callable[[ContractApi], None],
+    warehouse_file: Path,
+    fault: Callable[[ContractApi, Path], None],
 ) -> None:
     """Logs, events, errors, metadata and evidence name ids, columns and counts, after a good sync and a bad one."""
     monkeypatch.setenv("RUNTIME__REQUEST_MAX_ATTEMPTS", "2")
     api.rows = dict(personal_rows())
     with caplog.at_level(logging.DEBUG):
         assert materialize().success
-        fault(api)
+        fault(api, warehouse_file)
         materialize()
     events = [repr(instance.all_logs(run.run_id)) for run in instance.get_runs()]
     written = [*events, caplog.text, *capfd.readouterr()]

@@ -1,8 +1,9 @@
-"""The marts: a SQL file each, and the assets that fill a table with what it gives. Knows nothing of the API.
+"""The marts: a SQL file each, the assets that fill a table with what it gives, and the copy of it all for analysts.
 
 Which tables a mart is made from, its SQL says; what its columns mean, `schema.MARTS`.
 """
 
+import os
 import time
 from datetime import UTC, datetime
 from functools import cache
@@ -13,9 +14,9 @@ import dagster as dg
 import sqlglot
 import sqlglot.expressions as exp
 
-from analytics_assets import history, tables, warehouse
-from analytics_assets.catalog import MARTS_GROUP, asset_spec
-from analytics_assets.schema import MARTS, Table
+from analytics_assets import history, published, tables, warehouse
+from analytics_assets.catalog import MARTS_GROUP, PERSONAL, asset_spec
+from analytics_assets.schema import MARTS, RESOURCES, Table
 
 
 def query(table: Table) -> str:
@@ -72,4 +73,28 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     return fill
 
 
-assets = [_asset(table) for table in MARTS.values()]
+@dg.asset(
+    deps=[*RESOURCES, *MARTS],
+    group_name=MARTS_GROUP,
+    description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
+    owners=[os.environ["ASSET_OWNER"]],
+    kinds={"duckdb"},
+    tags=PERSONAL,
+    automation_condition=history.follow_parents,
+)
+def published_database() -> dg.MaterializeResult[Any]:
+    started, file = time.monotonic(), warehouse.published_file()
+    assert file
+    rows = published.publish(file)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows,
+            "file": dg.MetadataValue.path(str(file)),
+            "megabytes": round(file.stat().st_size / 1e6, 1),
+            "masked": published.masking_key() is not None,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+    )
+
+
+assets = [*(_asset(table) for table in MARTS.values()), *([published_database] if warehouse.published_file() else [])]

@@ -26,7 +26,10 @@ SELECT
     registered.user_id,
     users.display_name AS user_display_name,
     users.email AS user_email,
-    lower(nullif(split_part(users.email, '@', 2), '')) AS email_domain,
+    CASE
+        WHEN users.email LIKE '%_@_%._%' AND users.email NOT LIKE '%@%@%' AND users.email NOT LIKE '% %'
+            THEN lower(split_part(users.email, '@', 2))
+    END AS email_domain,
     users.segments AS user_segments,
     registered.content_id AS training_id,
     trainings.name AS training_name,
