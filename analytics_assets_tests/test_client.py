@@ -11,6 +11,7 @@ from analytics_assets import client, token
 from analytics_assets_tests.contract_api import TOKEN, Answer, ContractApi, body, cut_short, reset, status
 
 PAGE = {"page": 1, "per_page": 100}
+TRANSIENT = [429, 500, 502, 503, 504]
 
 
 def get(api: ContractApi) -> requests.Response:
@@ -20,8 +21,8 @@ def get(api: ContractApi) -> requests.Response:
 
 @pytest.mark.parametrize(
     "fault",
-    [*map(status, sorted(client.TRANSIENT_STATUS)), cut_short, reset, body(b"<html>busy</html>"), body(b"")],
-    ids=[*map(str, sorted(client.TRANSIENT_STATUS)), "cut short", "reset", "html", "empty body"],
+    [*map(status, TRANSIENT), cut_short, reset, body(b"<html>busy</html>"), body(b"")],
+    ids=[*map(str, TRANSIENT), "cut short", "reset", "html", "empty body"],
 )
 def test_a_page_is_tried_again(api: ContractApi, fault: Answer) -> None:
     """What passes is tried again, five times if need be, and the page arrives whole."""
