@@ -21,7 +21,7 @@ class AnswerTooLarge(requests.RequestException):
 class JsonResponse(requests.Response):
     """A response whose body has been read and decoded once."""
 
-    body: Any = None
+    body: Any
     content = b""
 
     @classmethod

@@ -256,3 +256,17 @@ def test_pages_come_together_to_batches() -> None:
     assert batches_of(*[100] * 250) == [10_000, 10_000, 5_000]
     assert batches_of(0) == [0]
     assert batches_of(*[100] * 100, 0) == [10_000]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(-1.0, [1, 2, 3]), (3600.0, [3])])
+def test_how_far_a_reading_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, said: list[int]
+) -> None:
+    """Rows and pages are said every now and then, and at the end."""
+    monkeypatch.setattr("analytics_assets.batches.REPORT_SECONDS", seconds)
+    sync = Sync()
+    batches = Batches(USERS, sync)
+    with caplog.at_level("INFO"):
+        for sync.pages in (1, 2, 3):
+            batches.add([{"id": sync.pages}] * 1000, [sync.pages] * 1000, last=sync.pages == 3)
+    assert caplog.messages == [f"users: {page},000 rows read, {page} pages" for page in said]
