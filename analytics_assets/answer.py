@@ -22,7 +22,7 @@ class AnswerTooLarge(requests.RequestException):
 class JsonResponse(requests.Response):
     """A response whose body has been read and decoded once."""
 
-    body: Any = None
+    body: Any
     content = b""
 
     @classmethod

@@ -12,13 +12,11 @@ import pyarrow as pa
 
 from analytics_assets import values
 from analytics_assets.schema import (
-    COUNT,
     DELETED_AT,
     EXTRA_FIELDS,
     JSON,
     LAST_SEEN_AT,
     PAGE,
-    TIME,
     Column,
     Table,
     Type,
@@ -87,18 +85,18 @@ def typed(table: Table, rows: Sequence[Row], pages: Sequence[int], seen_at: date
     reasons: dict[int, list[str]] = {}
     found, extras = _by_field(table, rows)
     arrays = {
-        LAST_SEEN_AT: pa.repeat(pa.scalar(seen_at, TIME.arrow), len(rows)),
-        DELETED_AT: pa.nulls(len(rows), TIME.arrow),
-        PAGE: pa.array(pages, COUNT.arrow),
+        LAST_SEEN_AT: pa.repeat(seen_at, len(rows)),
+        DELETED_AT: pa.nulls(len(rows)),
+        PAGE: pa.array(pages),
         EXTRA_FIELDS: _read([extra or None for extra in extras], EXTRA_FIELDS, JSON, reasons),
     }
     for column in table.columns:
         if column.name not in arrays:
             arrays[column.name] = _read(_lifted(found, column), column.name, column.type, reasons)
+    for index, key in enumerate(found[table.key]):
+        if key is None:
+            reasons.setdefault(index, []).append(f"there is no {table.key!r}")
     keys = arrays[table.key].to_pylist()
-    for index, key in enumerate(keys):
-        if key is None and index not in reasons:
-            reasons[index] = [f"there is no {table.key!r}"]
     rejected = [
         Rejected(keys[index], "; ".join(why), pages[index], _as_text(rows[index]))
         for index, why in sorted(reasons.items())

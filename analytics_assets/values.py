@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = pa.scalar(datetime.max.replace(tzinfo=UTC), TIME.arrow)
+LATEST = pa.scalar(datetime.max, TIME.arrow)
 # A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
 LEAST_MILLISECONDS = 100_000_000_000
 EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608

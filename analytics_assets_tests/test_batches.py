@@ -24,13 +24,22 @@ def nested(levels: int) -> Any:
     return value
 
 
-def column(name: str, *values: Any) -> list[Any]:
-    """What becomes of `values` in one column of registrations."""
-    rows = [{"id": number, name: value} for number, value in enumerate(values)]
+# Beside this row, every column is read value by value.
+ODD = dict.fromkeys((c.name for c in REGISTRATIONS.columns), "\ud800") | {"unlisted": "\ud800"}
+
+
+def read(*rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """What becomes of these registrations, the same be their columns read whole or value by value."""
     batch, rejected, _ = typed(REGISTRATIONS, rows, [1] * len(rows), NOW)
     assert not rejected
     assert batch.schema == arrow_schema(REGISTRATIONS)
-    return list(batch[name].to_pylist())
+    assert typed(REGISTRATIONS, [*rows, ODD], [1] * len(rows) + [2], NOW).table == batch
+    return list(batch.to_pylist())
+
+
+def column(name: str, *values: Any) -> list[Any]:
+    """What becomes of `values` in one column."""
+    return [row[name] for row in read(*({"id": number, name: value} for number, value in enumerate(values)))]
 
 
 @pytest.mark.parametrize(
@@ -48,8 +57,12 @@ def column(name: str, *values: Any) -> list[Any]:
         ("2022-06-08T14:59:04.123456Z", MOMENT.replace(microsecond=123456)),
         ("2022-06-08T14:59:04.123456789Z", MOMENT.replace(microsecond=123456)),
         ("2022-06-08", datetime(2022, 6, 8, tzinfo=UTC)),
+        (" 2022-06-08 ", datetime(2022, 6, 8, tzinfo=UTC)),
         ("1969-12-31T23:59:59Z", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
         (0, datetime(1970, 1, 1, tzinfo=UTC)),
+        (99_999_999_999, datetime(5138, 11, 16, 9, 46, 39, tzinfo=UTC)),
+        (100_000_000_000, datetime(1973, 3, 3, 9, 46, 40, tzinfo=UTC)),
+        (-100_000_000_000, datetime(1966, 10, 31, 14, 13, 20, tzinfo=UTC)),
         ("", None),
         (None, None),
     ],
@@ -64,11 +77,17 @@ def test_a_time_is_utc(value: Any, expected: datetime | None) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
+        ("user_id", "a", "a"),
+        ("user_id", 7, "7"),
         ("score", 87, 87.0),
         ("score", "87.5", 87.5),
+        ("score", 2**53 + 1, 2.0**53),
         ("is_completed", True, True),
+        ("is_completed", False, False),
+        ("is_completed", "TRUE", True),
         ("is_completed", "false", False),
         ("is_completed", 1, True),
+        ("is_completed", 0, False),
         ("pass_status", "passed", "passed"),
         ("pass_status", 3, "3"),
         ("pass_status", "nul\0inside", "nul\ufffdinside"),
@@ -124,10 +143,18 @@ def test_an_unreadable_value_sets_its_row_aside(name: str, value: Any) -> None:
     assert rejected.row.isascii()
 
 
-def test_all_reasons_are_given() -> None:
-    """A row with two unreadable values has both in its reason."""
-    [rejected] = typed(REGISTRATIONS, [{"id": 1, "score": "a", "is_completed": []}], [1], NOW).rejected
-    assert rejected.reason == "'is_completed' is no boolean (list); 'score' is no double (str)"
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"id": 1, "is_completed": []}, "'is_completed' is no boolean (list); 'score' is no double (str)"),
+        ({"id": 1.5}, "'id' is no text (float); 'score' is no double (str)"),
+        ({}, "'score' is no double (str); there is no 'id'"),
+    ],
+)
+def test_all_reasons_are_given(row: dict[str, Any], reason: str) -> None:
+    """A row with two unreadable values has both in its reason, and that its id is missing."""
+    [rejected] = typed(REGISTRATIONS, [{"score": "a", **row}], [1], NOW).rejected
+    assert rejected.reason == reason
 
 
 def test_too_many_unreadable_rows_are_refused() -> None:
@@ -156,14 +183,22 @@ def test_far_fewer_rows_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "user", [{"id": 7}, {"user": {"id": 7}}, {"id": "7", "email": "e"}, {"user": {"id": "7"}, "role": "r"}]
+    "user", [{"id": 7}, {"user": {"id": 7}}, {"id": "7", "email": "e"}, {"user": {"id": "7"}, "role": "r"}, 7]
 )
 def test_the_learner_is_lifted_out_of_both_nestings(user: Any) -> None:
-    """`user_id` is the id of the object, bare or nested; the object itself stays as JSON."""
+    """`user_id` is the id of the object, bare or nested, or stands in its place; the object itself stays as JSON."""
     row: dict[str, Any] = {"id": 1, "user": user, "content": {"content": {"id": "c"}}}
-    [read] = typed(REGISTRATIONS, [row], [1], NOW).table.to_pylist()
-    assert (read["user_id"], read["content_id"]) == ("7", "c")
-    assert json.loads(read["user"]) == user
+    [registration] = read(row)
+    assert (registration["user_id"], registration["content_id"]) == ("7", "c")
+    assert json.loads(registration["user"]) == user
+
+
+def test_an_id_that_needs_no_lifting_stays() -> None:
+    """A registration that names its learner itself is believed, whatever the embedded object says."""
+    assert [row["user_id"] for row in read({"id": 1, "user_id": 8, "user": {"id": 7}}, {"id": 2, "user_id": "8"})] == [
+        "8",
+        "8",
+    ]
 
 
 @pytest.mark.parametrize("user", [None, {}, {"user": None}, {"user": {}}, {"email": "e"}])
@@ -175,17 +210,17 @@ def test_a_registration_without_a_learner_is_read(user: Any) -> None:
 def test_a_nul_goes_nowhere() -> None:
     """NUL, which Postgres refuses, becomes the replacement character in text, ids and JSON."""
     row = {"id": "1\0", "pass_status": "\0", "user": {"id": "7\0", "name": "\0"}, "unlisted": "\0"}
-    [read] = typed(REGISTRATIONS, [row], [1], NOW).table.to_pylist()
-    assert (read["id"], read["pass_status"], read["user_id"]) == ("1\ufffd", "\ufffd", "7\ufffd")
-    assert json.loads(read["user"]) == {"id": "7\ufffd", "name": "\ufffd"}
-    assert json.loads(read[EXTRA_FIELDS]) == {"unlisted": "\ufffd"}
+    [clean] = read(row)
+    assert (clean["id"], clean["pass_status"], clean["user_id"]) == ("1\ufffd", "\ufffd", "7\ufffd")
+    assert json.loads(clean["user"]) == {"id": "7\ufffd", "name": "\ufffd"}
+    assert json.loads(clean[EXTRA_FIELDS]) == {"unlisted": "\ufffd"}
 
 
 def test_what_only_looks_like_a_nul_stays() -> None:
     """A backslash in front of `u0000` is text."""
     texts = ["\\u0000", "\\\\u0000", "\0\\u0000\\\0"]
-    [read] = typed(REGISTRATIONS, [{"id": 1, "user": {"texts": texts}}], [1], NOW).table.to_pylist()
-    assert json.loads(read["user"]) == {"texts": [text.replace("\0", "\ufffd") for text in texts]}
+    [user] = column("user", {"texts": texts})
+    assert json.loads(user) == {"texts": [text.replace("\0", "\ufffd") for text in texts]}
 
 
 def test_fields_without_a_column_are_kept() -> None:
@@ -221,3 +256,17 @@ def test_pages_come_together_to_batches() -> None:
     assert batches_of(*[100] * 250) == [10_000, 10_000, 5_000]
     assert batches_of(0) == [0]
     assert batches_of(*[100] * 100, 0) == [10_000]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(-1.0, [1, 2, 3]), (3600.0, [3])])
+def test_how_far_a_reading_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, said: list[int]
+) -> None:
+    """Rows and pages are said every now and then, and at the end."""
+    monkeypatch.setattr("analytics_assets.batches.REPORT_SECONDS", seconds)
+    sync = Sync()
+    batches = Batches(USERS, sync)
+    with caplog.at_level("INFO"):
+        for sync.pages in (1, 2, 3):
+            batches.add([{"id": sync.pages}] * 1000, [sync.pages] * 1000, last=sync.pages == 3)
+    assert caplog.messages == [f"users: {page},000 rows read, {page} pages" for page in said]

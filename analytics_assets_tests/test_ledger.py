@@ -71,6 +71,10 @@ def test_a_page_that_is_not_quite_json_loses_only_the_rows_that_are_not(
     assert materialize("registrations").success
     assert query("SELECT id, score FROM registrations ORDER BY id") == [("7", 7.5), ("99999999999999999999", 1.0)]
     assert [key for (key,) in query("SELECT id FROM rejected_rows ORDER BY id")] == ["1", "2", "3", "4", "5", "6"]
+    assert query("SELECT \"row\" ->> 'score' FROM rejected_rows WHERE id IN (1, 4) ORDER BY id") == [
+        ("NaN",),
+        ("1e400",),
+    ]
 
 
 @pytest.mark.parametrize("levels", [300, 1000])
