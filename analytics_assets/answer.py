@@ -58,16 +58,16 @@ def content(response: requests.Response) -> bytes:
         if max(len(body), response.raw.tell()) > MOST_BYTES:
             response.close()
             raise AnswerTooLarge(f"its body is larger than {MOST_BYTES >> 20} MB")
+    if body.count(b"{") + body.count(b"[") > MOST_OBJECTS:
+        raise AnswerTooLarge(f"its body holds more than {MOST_OBJECTS:,} objects and lists")
     return bytes(body)
 
 
 def decoded(content: bytes) -> Any:
     """What a body of JSON says; single values may be NaN, numbers beyond a double, or bytes that are no UTF-8.
 
-    Raises ValueError where it is no JSON, RecursionError where it is nested too deeply to tell, and `AnswerTooLarge`.
+    Raises ValueError where it is no JSON, and RecursionError where it is nested too deeply to tell.
     """
-    if content.count(b"{") + content.count(b"[") > MOST_OBJECTS:
-        raise AnswerTooLarge(f"it holds more than {MOST_OBJECTS:,} objects and lists")
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -113,7 +113,7 @@ def test_what_was_loaded_before_a_crash_is_not_read_again(
 
 
 def test_a_reading_killed_at_90_percent_is_gone_on_with(api: ContractApi, query: Query, dagster_home: Path) -> None:
-    """Of 1,000 pages, 900 of which were read before kill -9, the repeat takes 150 calls at the most, and has all rows."""
+    """Of 1,000 pages, 900 of which were read before kill -9, the repeat asks for 150 at the most, and has all rows."""
     api.rows["users"] = [{"id": number} for number in range(100_000)]
     point = ["analytics_assets.readahead:PageLog.append", "903"]  # after a page each of the resources before
     command = [sys.executable, "-m", "analytics_assets_tests.killed", "call", *point]

@@ -11,7 +11,7 @@ from analytics_assets.pagelog import PageLog
 from analytics_assets.schema import RESOURCES
 from analytics_assets.source import page_log
 from analytics_assets_tests.conftest import Materialize, Query
-from analytics_assets_tests.contract_api import Answer, ContractApi, body, status
+from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
 from analytics_assets_tests.test_warehouse import opened_by_another
 
 USERS = RESOURCES["users"]
@@ -141,13 +141,11 @@ def test_a_last_page_that_is_gone_makes_it_start_over(
     """Whatever a server says of a page that is no more, the next reading is not held up by it."""
     del broken.rows["users"][1000:]
 
-    def page(resource: str, page: int, size: int) -> Any:
-        if page > 10:
-            broken.answers["users"].append(answer)
-            return {"data": {}}
-        return broken.contract_page(resource, page, size)
+    def gone(handler: Handler) -> None:
+        page = int(handler.path.rpartition("=")[2])
+        answer(handler) if page > 10 else handler.send(200, broken.render("users", page, 100))
 
-    broken.page = page
+    broken.always["users"] = gone
     assert materialize("users").success
     assert query("SELECT count(*) FROM users") == [(1000,)]
 
@@ -210,8 +208,8 @@ def test_a_torn_page_is_cut_off(tmp_path: Path) -> None:
     bodies = [os.urandom(50), b"{}", b"x" * 1000]
     log = PageLog(file, 60)
     ends = [0]
-    for body in bodies:
-        log.append(body)
+    for content in bodies:
+        log.append(content)
         ends.append(file.stat().st_size)
     log.close()
     whole = file.read_bytes()
