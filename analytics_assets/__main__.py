@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import requests
 from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
-from analytics_assets import history
+from analytics_assets import environment, history
 from analytics_assets.environment import DEFAULTS, PROJECT, SAMPLE
 from analytics_assets.report import failures_of, report
 from analytics_assets.sample_api.process import running
@@ -70,6 +71,8 @@ def dagster() -> Iterator[dg.DagsterInstance]:
     """Dagster's instance; one process at a time makes its files, which on a fresh home fails where two do at once."""
     home = Path(os.environ["DAGSTER_HOME"])
     home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():  # or Dagster has its own settings there, telemetry among them
+        shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
     with ExitStack() as stack:
         with FileLock(home / "instance.lock"):
             instance = stack.enter_context(dg.DagsterInstance.get())
@@ -140,8 +143,9 @@ def main() -> int:
     commands.add_parser("ui", help="serve the Dagster UI").add_argument("--port", type=int, default=3000)
     arguments = parser.parse_args()
     try:
+        environment.check()
         return run() if arguments.command == "run" else ui(arguments.port)
-    except (Refused, SameFile) as refusal:
+    except (Refused, SameFile, environment.WrongSetting) as refusal:
         print(refusal, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
-import duckdb
 import requests
 from dagster_dlt import DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
@@ -93,7 +92,7 @@ def _sync(last: ledger.LastSync, config: SyncConfig) -> Sync:
 
 
 # What says nothing against the pages read before it: the API fails or refuses, the warehouse cannot be had just now.
-PASSING = (requests.RequestException, UnexpectedResponse, TransientException, duckdb.IOException)
+PASSING = (requests.RequestException, UnexpectedResponse, TransientException, warehouse.WarehouseOpen)
 
 
 @contextmanager
@@ -168,7 +167,7 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         raise dg.Failure(what, {"cause": text}, allow_retries=False) from shown
 
 
-SHOWN = (requests.RequestException, OSError, duckdb.IOException)
+SHOWN = (requests.RequestException, OSError)
 
 
 def _place(error: BaseException) -> str:

@@ -83,7 +83,7 @@ def typed(table: Table, rows: Sequence[Row], pages: Sequence[int], seen_at: date
     if not rows:
         return Typed(arrow_schema(table).empty_table(), [], set())
     reasons: dict[int, list[str]] = {}
-    found, extras = _by_field(table, rows)
+    found, extras = _by_field(table, [row if isinstance(row, dict) else {} for row in rows])
     arrays = {
         LAST_SEEN_AT: pa.repeat(seen_at, len(rows)),
         DELETED_AT: pa.nulls(len(rows)),
@@ -95,7 +95,8 @@ def typed(table: Table, rows: Sequence[Row], pages: Sequence[int], seen_at: date
             arrays[column.name] = _read(_lifted(found, column), column.name, column.type, reasons)
     for index, key in enumerate(found[table.key]):
         if key is None:
-            reasons.setdefault(index, []).append(f"there is no {table.key!r}")
+            why = f"there is no {table.key!r}" if isinstance(rows[index], dict) else "it is no object"
+            reasons.setdefault(index, []).append(why)
     keys = arrays[table.key].to_pylist()
     rejected = [
         Rejected(keys[index], "; ".join(why), pages[index], _as_text(rows[index]))
@@ -148,7 +149,7 @@ def _ids_in(values: Sequence[Any], name: str) -> list[Any]:
     return [v.get("id") if isinstance(v, dict) else v for v in inner]
 
 
-def _as_text(row: Row) -> str:
+def _as_text(row: Any) -> str:
     """The row as JSON in ASCII; instead of a value that is nested too deep for that, a note that it is."""
 
     def written(value: Any) -> str:
@@ -157,4 +158,6 @@ def _as_text(row: Row) -> str:
         except RecursionError:
             return '"(nested too deep)"'
 
+    if not isinstance(row, dict):
+        return written(row)
     return "{" + ", ".join(f"{json.dumps(name)}: {written(value)}" for name, value in row.items()) + "}"

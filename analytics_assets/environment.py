@@ -4,6 +4,7 @@ Every name that the project or its libraries are configured by, and that has a d
 """
 
 import os
+import re
 from pathlib import Path
 
 from dotenv import load_dotenv
@@ -43,6 +44,22 @@ DEFAULTS = {
     "LOAD__TRUNCATE_STAGING_DATASET": "true",  # or a second copy of every row stays behind
     "LOAD__DELETE_COMPLETED_JOBS": "true",  # or files with learners' data do
 }
+
+
+class WrongSetting(Exception):
+    """A setting cannot mean anything."""
+
+
+COUNTS = ("API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES")
+
+
+def check() -> None:
+    """Raise `WrongSetting` for a number that is none, before anything is started that would need it."""
+    numbers = {name: r"\d*\.?\d+" for name, default in DEFAULTS.items() if re.fullmatch(r"[\d.]+", default)}
+    patterns = numbers | dict.fromkeys(COUNTS, r"[1-9]\d*") | {"PUBLISHED_MODE": "[46][046]{2}"}
+    for name, pattern in patterns.items():
+        if not re.fullmatch(pattern, os.environ[name]):
+            raise WrongSetting(f"{name} is {os.environ[name]!r}, and must be a number like {DEFAULTS[name]}")
 
 
 def load() -> None:

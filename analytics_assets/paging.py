@@ -31,8 +31,8 @@ def rows_at(path: Sequence[str], response: requests.Response) -> list[Row]:
     value = response.json()
     for step in path:
         value = value.get(step) if isinstance(value, dict) else None
-    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
-        return value
+    if isinstance(value, list) and (not value or any(isinstance(row, dict) for row in value)):
+        return value  # what is no object among objects is set aside like any row that cannot be read
     where = f"HTTP {response.status_code} from {shown(response.url)}"
     what = f"there is no list of objects at {'.'.join(path)!r} of the answer"
     raise UnexpectedResponse(f"{where}: {what}; check API_BASE_URL and API_RESOURCE_PATH, or ask what has changed")
@@ -65,7 +65,8 @@ class Guard:
 
     def ids(self, response: requests.Response) -> list[Any]:
         """What tells the rows of the answer apart."""
-        return [row if row.get("id") is None else row["id"] for row in rows_at(self._path, response)]
+        rows = rows_at(self._path, response)
+        return [row["id"] if isinstance(row, dict) and row.get("id") is not None else row for row in rows]
 
 
 class PageNumbers(PageNumberPaginator):

@@ -3,6 +3,7 @@
 What an answer means is told by the guard; how a single page is sent and tried again is the client's.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from analytics_assets.client import JsonAdapter
 from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import Guard, Row, UnexpectedResponse
 from analytics_assets.token import shown
+
+logger = logging.getLogger(__name__)
 
 Fetch = Callable[[requests.PreparedRequest], requests.Response]
 
@@ -97,6 +100,8 @@ class ReadAhead(JsonAdapter):
                 raise
         except UnexpectedResponse:
             pass  # as if the page were gone
+        if self.resumed_pages:
+            logger.info("%s pages of an earlier reading are used: %s", f"{self.resumed_pages:,}", shown(request.url))
         log.keep(self.resumed_pages)
 
     def _look_ahead(self, send: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:

@@ -14,11 +14,13 @@ def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -
     """Print what was made of the assets `names`, what was found, and last what failed; return the exit status."""
     made = {event.materialization.asset_key.path[-1]: event.materialization.metadata
             for result in results for event in result.get_asset_materialization_events()}  # fmt: skip
+    failed = {event.step_key for result in results for event in result.all_events if event.is_step_failure}
     print(f"\n{'asset':<26}{'rows':>12}{'pages':>9}{'seconds':>9}")
     for name in names:
         entries = [made.get(name, {}).get(label) for label in ("dagster/row_count", "pages", "seconds")]
         rows, pages, seconds = (f"{entry.value:,}" if entry else "" for entry in entries)
-        print(f"{name:<26}{rows if name in made else 'failed':>12}{pages:>9}{seconds:>9}".rstrip())
+        shown = rows if name in made else "failed" if name in failed else "skipped"
+        print(f"{name:<26}{shown:>12}{pages:>9}{seconds:>9}".rstrip())
     found = {(check.asset_key.path[-1], check.check_name): check
              for result in results for check in result.get_asset_check_evaluations()}  # fmt: skip
     broken = [check for check in found.values() if not check.passed]

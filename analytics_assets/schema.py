@@ -86,7 +86,12 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
             Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
             Column(LAST_SEEN_AT, TIME, "Start of the sync that last saw the row.", nullable=False),
             Column(DELETED_AT, TIME, "When two complete syncs in a row had not seen the row; null while it lives."),
-            Column(PAGE, COUNT, "Page of that sync's answers the row stood on, from 1.", nullable=False),
+            Column(
+                PAGE,
+                COUNT,
+                "Page of that sync's answers the row stood on, from 1; in the warehouse only.",
+                nullable=False,
+            ),
         ),
     )
 

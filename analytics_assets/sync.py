@@ -57,7 +57,8 @@ class Sync:
         if self.rows < self.least_rows:
             raise TooFewRows(
                 f"the API gave {self.rows} rows, and {self.least_rows} at least were expected after the last sync; if "
-                "that is right, accept it once: accept_fewer_rows in the run's configuration, or ACCEPT_FEWER_ROWS=true"
+                "that is right, accept it once: accept_fewer_rows: true in the configuration of its op (launchpad), or "
+                "ACCEPT_FEWER_ROWS=true for a whole `make run`"
             )
         if len(self.rejected) > max(FEW, self.rejected_share * self.rows):
             reasons = Counter(rejected.reason for rejected in self.rejected).most_common(3)

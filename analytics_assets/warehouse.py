@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import dlt
 import duckdb
@@ -129,7 +129,7 @@ def _move_sample_data_aside(file: Path) -> None:
     if SAMPLE not in os.environ and mark.exists():
         if file.exists():
             aside = file.replace(file.with_name(f"sample-{file.name}"))
-            logger.info("the sample data was moved to %s", aside)
+            logger.info("the sample data was moved to %s; its published copy is removed", aside)
         if published := published_file():
             published.unlink(missing_ok=True)
         mark.unlink()
@@ -147,21 +147,37 @@ def _refuse_to_mix(file: Path, database: duckdb.DuckDBPyConnection) -> None:
 
 
 def _opened(file: Path) -> duckdb.DuckDBPyConnection:
-    """A connection to the file, waiting as long as `WAREHOUSE_WAIT_SECONDS` for another program that has it open."""
+    """A connection to the file, waiting as long as `WAREHOUSE_WAIT_SECONDS` for another program that has it open.
+
+    Raises `WarehouseOpen` where that was not enough.
+    """
 
     seconds = float(os.environ["WAREHOUSE_WAIT_SECONDS"])
 
+    def open_in(state: RetryCallState) -> str:
+        holder = re.search(r"held in (.+? \(PID \d+\))", str(state.outcome and state.outcome.exception()))
+        return f"{file} is open in {holder[1] if holder else 'another program'}"
+
     def waits(state: RetryCallState) -> None:
         if state.attempt_number == 1:
-            holder = re.search(r"held in (.+? \(PID \d+\))", str(state.outcome and state.outcome.exception()))
-            who = holder[1] if holder else "another program"
-            logger.warning("%s is open in %s; waiting up to %.0f s for it", file, who, seconds)
+            logger.warning("%s; waiting up to %.0f s for it", open_in(state), seconds)
+
+    def gives_up(state: RetryCallState) -> NoReturn:
+        raise WarehouseOpen(f"{open_in(state)}; close it there, or let readers use the published copy") from None
 
     locked = retry_if_exception_message(match=r".*Could not set lock on file")
     retrying = Retrying(
-        retry=locked, stop=stop_after_delay(seconds), wait=wait_fixed(5), before_sleep=waits, reraise=True
+        retry=locked,
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(5),
+        before_sleep=waits,
+        retry_error_callback=gives_up,
     )
     return retrying(duckdb.connect, str(file))
+
+
+class WarehouseOpen(Exception):
+    """Another program has the DuckDB file open."""
 
 
 @contextmanager

@@ -114,6 +114,15 @@ def test_a_ledger_of_before_gets_its_new_columns(
     assert query("SELECT resumed_pages FROM syncs ORDER BY started_at") == [(None,), (0,)]
 
 
+def test_what_is_no_object_among_rows_is_set_aside(api: ContractApi, materialize: Materialize, query: Query) -> None:
+    """A null or a text in the list of rows costs no row beside it."""
+    api.rows["users"] = [{"id": 1}, None, {"id": 2}, "text", [3]]
+    assert materialize("users").success
+    assert query("SELECT id FROM users ORDER BY id") == [("1",), ("2",)]
+    assert query("SELECT DISTINCT reason FROM rejected_rows") == [("it is no object",)]
+    assert {row for (row,) in query('SELECT "row" FROM rejected_rows')} == {"null", '"text"', "[3]"}
+
+
 def test_too_many_unreadable_rows_fail_before_the_load(
     api: ContractApi, materialize: Materialize, query: Query
 ) -> None:

@@ -36,7 +36,7 @@ def test_pages_come_in_order(api: ContractApi, monkeypatch: pytest.MonkeyPatch, 
     assert ids == [str(number) for number in range(count)]
     assert pages == [number // 100 + 1 for number in range(count)]
     assert (sync.rows, sync.pages) == (count, max(1, -(-count // 100)))
-    assert sync.calls == api.calls["users"]
+    assert 0 <= sync.calls - api.calls["users"] <= depth, "what is given up at the end may not have been sent any more"
 
 
 @pytest.mark.parametrize("depth", [1, 8, 32])
