@@ -115,6 +115,8 @@ class JsonAdapter(HTTPAdapter):
 
     def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         budget().take(self._closing)
+        if self._closing.is_set():
+            raise requests.ConnectionError(f"{shown(request.url)} is not needed any more")
         with self._counting:
             self.calls += 1
         started, longest = time.monotonic(), self._watch.seconds

@@ -51,7 +51,7 @@ class PageLog:
 
     def append(self, body: bytes) -> None:
         """Add the page behind the last one."""
-        compressed = CODEC.compress(body, asbytes=True)
+        compressed = CODEC.compress(body)
         self._file.write(LENGTHS.pack(len(body), len(compressed)) + compressed)
         self._file.flush()
         self._ends.append(self._ends[-1] + LENGTHS.size + len(compressed))
