@@ -128,7 +128,7 @@ class JsonAdapter(HTTPAdapter):
         except requests.RequestException as error:
             late = f"it took longer than {longest:g} s" if time.monotonic() - started > longest else None
             what = f"{type(error).__name__} at {shown(request.url)} ({late or _reason(error)})"
-            raise type(error)(what, request=request) from None
+            raise type(error)(what) from None
         where = f"HTTP {response.status_code} from {shown(response.url)}"
         if response.status_code >= 300:
             remedy = REMEDIES.get(response.status_code)

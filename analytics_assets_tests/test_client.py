@@ -37,6 +37,7 @@ def test_a_page_is_tried_again(api: ContractApi, fault: Answer) -> None:
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
+        (300, ""),
         (400, ""),
         (401, "; check API_KEY"),
         (403, "; check what API_KEY may read"),
