@@ -132,6 +132,8 @@ class JsonAdapter(HTTPAdapter):
 
     def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> JsonResponse:
         budget().take(self._closing)
+        if self._closing.is_set():
+            raise requests.ConnectionError(f"{shown(request.url)} is not needed any more")
         with self._counting:
             self.calls += 1
         started, longest = time.monotonic(), self._watch.seconds
@@ -146,7 +148,7 @@ class JsonAdapter(HTTPAdapter):
             kind = type(error)
             if kind is requests.exceptions.SSLError and not isinstance(_bottom(error), ssl.SSLCertVerificationError):
                 kind = requests.ConnectionError  # a handshake that broke off passes, a wrong certificate does not
-            raise kind(what, request=request) from None
+            raise kind(what) from None
         if response.status_code >= 300:
             where = _where(response)
             remedy = REMEDIES.get(response.status_code)

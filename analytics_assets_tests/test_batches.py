@@ -1,6 +1,7 @@
 """JSON values to typed columns."""
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_a_time_is_utc(value: Any, expected: datetime | None) -> None:
     assert column("created_at", *mixed) == [MOMENT, expected, MOMENT, MOMENT, None]
 
 
+def test_a_time_without_a_zone_is_utc_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zone of the machine does not matter."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        assert column("created_at", "2022-06-08T14:59:04") == [MOMENT]
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -115,7 +125,10 @@ def test_an_odd_value_is_read(name: str, value: Any, expected: Any) -> None:
         ("created_at", "secret"),
         ("created_at", "22-06-08"),
         ("created_at", "infinity"),
+        ("created_at", True),
         ("created_at", 1e300),
+        ("created_at", "0001-01-01T00:00:00+02:00"),
+        ("created_at", "9999-12-31T23:59:59-01:00"),
         ("created_at", 1654700344123456),
         ("created_at", {}),
         ("pass_status", "secret\ud800"),

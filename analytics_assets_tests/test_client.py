@@ -1,5 +1,7 @@
 """What one page costs and survives, seen from a server that misbehaves."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -35,6 +37,7 @@ def test_a_page_is_tried_again(api: ContractApi, fault: Answer) -> None:
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
+        (300, ""),
         (400, ""),
         (401, "; check API_KEY"),
         (403, "; check what API_KEY may read"),
@@ -69,6 +72,17 @@ def test_no_server(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     ) as raised:
         get(api)
     assert client.is_transient(raised.value)
+
+
+def test_a_server_without_tls(api: ContractApi) -> None:
+    """A connection that cannot be made safe is not tried again."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(lambda: server.accept()[0].sendall(b"no TLS\r\n"))
+        adapter = client.JsonAdapter()
+        with client.session(adapter) as session, pytest.raises(requests.exceptions.SSLError):
+            session.get(f"https://127.0.0.1:{server.getsockname()[1]}/v1/users")
+        answer.result()
+    assert adapter.calls == 1
 
 
 def test_retry_after_is_honoured(api: ContractApi, caplog: pytest.LogCaptureFixture) -> None:

@@ -229,6 +229,20 @@ def test_the_end_waits_for_no_answer(api: ContractApi, monkeypatch: pytest.Monke
     assert sync.calls == api.calls["users"] == 1
 
 
+def test_the_end_waits_for_no_other_try(api: ContractApi, caplog: pytest.LogCaptureFixture) -> None:
+    """Who gives up while a server has asked for patience does not wait either."""
+    api.always["users"] = status(503, {"Retry-After": "200"})
+    sync = Sync()
+    with caplog.at_level("WARNING"), ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(list, source(RESOURCES["users"], sync))
+        while "trying again in 200.0 s" not in caplog.text:
+            assert not reading.done()
+        sync.close()
+        with pytest.raises(ResourceExtractionError):
+            reading.result()
+    assert api.calls["users"] == 1
+
+
 @pytest.mark.parametrize("depth", [200, 300, 800])
 def test_a_row_nested_deeply_is_read_or_set_aside(api: ContractApi, depth: int) -> None:
     """However deep a value is, the rows beside it are read."""

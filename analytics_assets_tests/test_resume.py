@@ -218,6 +218,23 @@ def test_a_torn_page_is_cut_off(tmp_path: Path) -> None:
         log = PageLog(file, 60)
         kept = sum(end <= length for end in ends[1:])
         assert [log[page] for page in range(1, len(log) + 1)] == bodies[:kept]
-        log.append(b"next")
-        assert log[kept + 1] == b"next"
+        for body in (b"next", b"last"):
+            log.append(body)
+        assert [log[kept + 1], log[kept + 2]] == [b"next", b"last"]
         log.close()
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_pages_behind_the_kept_ones_are_gone(tmp_path: Path, kept: int) -> None:
+    """What is added after some pages were dropped follows on the kept ones, also for the next process."""
+    file = tmp_path / "pages" / "users" / "log"
+    bodies = [b"one", b"two", b"three"]
+    log = PageLog(file, 60)
+    for body in bodies:
+        log.append(body)
+    log.keep(kept)
+    log.append(b"next")
+    after = PageLog(file, 60)
+    for each in (log, after):
+        assert [each[page] for page in range(1, len(each) + 1)] == [*bodies[:kept], b"next"]
+        each.close()
