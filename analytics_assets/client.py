@@ -146,8 +146,8 @@ class JsonAdapter(HTTPAdapter):
             late = f"it took longer than {longest:g} s" if time.monotonic() - started > longest else None
             what = f"{type(error).__name__} at {shown(request.url)} ({late or _reason(error)})"
             kind = type(error)
-            if kind is requests.exceptions.SSLError and not isinstance(_bottom(error), ssl.SSLCertVerificationError):
-                kind = requests.ConnectionError  # a handshake that broke off passes, a wrong certificate does not
+            if isinstance(_bottom(error), ssl.SSLEOFError):
+                kind = requests.ConnectionError  # a handshake that broke off passes, other errors of TLS do not
             raise kind(what) from None
         if response.status_code >= 300:
             where = _where(response)

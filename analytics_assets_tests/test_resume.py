@@ -218,8 +218,8 @@ def test_a_torn_page_is_cut_off(tmp_path: Path) -> None:
         log = PageLog(file, 60)
         kept = sum(end <= length for end in ends[1:])
         assert [log[page] for page in range(1, len(log) + 1)] == bodies[:kept]
-        for body in (b"next", b"last"):
-            log.append(body)
+        for content in (b"next", b"last"):
+            log.append(content)
         assert [log[kept + 1], log[kept + 2]] == [b"next", b"last"]
         log.close()
 
@@ -230,8 +230,8 @@ def test_pages_behind_the_kept_ones_are_gone(tmp_path: Path, kept: int) -> None:
     file = tmp_path / "pages" / "users" / "log"
     bodies = [b"one", b"two", b"three"]
     log = PageLog(file, 60)
-    for body in bodies:
-        log.append(body)
+    for content in bodies:
+        log.append(content)
     log.keep(kept)
     log.append(b"next")
     after = PageLog(file, 60)
