@@ -26,7 +26,7 @@ POINTS = {
     "copy into staging": pytest.param("sql", r"COPY|INSERT INTO \"?analytics_staging", marks=long),
     "merge, rows deleted": ("sql", r"INSERT INTO \S*\"?analytics\"?\.\"?registrations"),
     "ledger": pytest.param("sql", r"INSERT INTO syncs", marks=long),
-    "mart, rows deleted": ("sql", r"INSERT INTO registrations_enriched"),
+    "mart, rows deleted": pytest.param("sql", r"INSERT INTO registrations_enriched", marks=long),
     "publish": pytest.param("call", "analytics_assets.published:comments", marks=long),
     "publish, before the last step": ("call", "pathlib:Path.replace"),
 }

@@ -93,21 +93,6 @@ def test_half_a_configuration_is_refused(
     assert not api.calls
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("REJECTED_SHARE", "5%"), ("READ_AHEAD", "0"), ("PUBLISHED_MODE", "abc"), ("RESUME_HOURS", "-1")],
-)
-def test_a_wrong_setting_is_named_at_once(
-    api: ContractApi, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    """A number that is none is refused before any call, with the name of the setting."""
-    monkeypatch.setenv(name, value)
-    code, _, error = run()
-    assert code == 2
-    assert f"{name} is {value!r}, and must be a number like" in error
-    assert not api.calls
-
-
 def test_another_home_has_the_same_settings(api: ContractApi, dagster_home: Path) -> None:
     """A Dagster home without settings gets this project's, which send nothing to anybody."""
     (dagster_home / "dagster.yaml").unlink()

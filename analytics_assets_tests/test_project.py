@@ -8,8 +8,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
+from analytics_assets import environment
 from analytics_assets.environment import DEFAULTS, PROJECT
 from analytics_assets.schema import LEDGER, MARTS, RESOURCES, as_markdown
 
@@ -86,3 +88,15 @@ def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> N
     bare = {"PATH": os.environ["PATH"]}
     answer = subprocess.run([sys.executable, "-c", code], env=bare, cwd=tmp_path, capture_output=True, text=True)
     assert answer.stdout.split() == ["from-dotenv", "set", "UTC"], answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("REJECTED_SHARE", "5%"), ("READ_AHEAD", "0"), ("PUBLISHED_MODE", "abc"), ("RESUME_HOURS", "-1")],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """A number that is none is refused with the name of the setting; the defaults are not."""
+    environment.check()
+    monkeypatch.setenv(name, value)
+    with pytest.raises(environment.WrongSetting, match=f"{name} is {value!r}, and must be a number like"):
+        environment.check()
