@@ -156,7 +156,10 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         cause, retries = _causes(error)[-1], int(os.environ["SYNC_RETRIES"])
         # Of errors that are not known to be free of learners' data the message is not shown, nor what led to them.
         shown = cause if isinstance(cause, SHOWN) or type(cause).__module__.startswith("analytics_assets.") else None
-        text = str(cause) if shown else f"{type(cause).__name__} at {_place(cause)}"
+        hidden = (
+            f"{type(cause).__name__} at {_place(cause)} (its message may quote rows; RUNTIME__LOG_LEVEL=ERROR shows it)"
+        )
+        text = str(cause) if shown else hidden
         transient = any(is_transient(link) or isinstance(link, TransientException) for link in _causes(error))
         if transient and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])

@@ -85,7 +85,8 @@ class ReadAhead(JsonAdapter):
     def _resume(self, send: Fetch, request: requests.PreparedRequest, log: PageLog) -> None:
         """Take over the pages of the log but for the last, if the first, one between and the last still have its rows.
 
-        The last may have more by now.
+        The last may have more by now. Rows that moved elsewhere and left these pages alone are found by the next whole
+        reading; until then nothing is inferred from their absence.
         """
         last = len(log)
         try:
