@@ -4,12 +4,14 @@ The sample API has believable data; this one has exactly the rows a test is abou
 """
 
 import json
+import ssl
 import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -108,11 +110,16 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving() -> Iterator[ContractApi]:
-    """The server, for as long as the test lasts."""
+def serving(certificate: Path | None = None) -> Iterator[ContractApi]:
+    """The server, for as long as the test lasts; with a certificate and its key in a file, it speaks TLS."""
     handler = type("BoundHandler", (Handler,), {})
     server = Server(("127.0.0.1", 0), handler)
-    handler.api = ContractApi(f"http://127.0.0.1:{server.server_port}")  # type: ignore[attr-defined]
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "https" if certificate else "http"
+    handler.api = ContractApi(f"{scheme}://127.0.0.1:{server.server_port}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -1,16 +1,20 @@
 """What one page costs and survives, seen from a server that misbehaves."""
 
-import socket
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from analytics_assets import client, token
-from analytics_assets_tests.contract_api import TOKEN, Answer, ContractApi, body, cut_short, reset, status
+from analytics_assets_tests.contract_api import TOKEN, Answer, ContractApi, body, cut_short, reset, serving, status
 
 PAGE = {"page": 1, "per_page": 100}
 TRANSIENT = [429, 500, 502, 503, 504]
@@ -74,15 +78,35 @@ def test_no_server(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.is_transient(raised.value)
 
 
-def test_a_server_without_tls(api: ContractApi) -> None:
-    """A connection that cannot be made safe is not tried again."""
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(lambda: server.accept()[0].sendall(b"no TLS\r\n"))
-        adapter = client.JsonAdapter()
-        with client.session(adapter) as session, pytest.raises(requests.exceptions.SSLError):
-            session.get(f"https://127.0.0.1:{server.getsockname()[1]}/v1/users")
-        answer.result()
-    assert adapter.calls == 1
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key, and a certificate of this machine that only the key itself vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    now, day = datetime.now(UTC), timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+    here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = builder.add_extension(here, critical=False).sign(key, hashes.SHA256())
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(secret + signed.public_bytes(Encoding.PEM))
+    return file
+
+
+@pytest.mark.parametrize("setting", ["", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_only_who_is_trusted_gets_the_token(
+    api: ContractApi, certificate: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """A certificate that nobody vouches for costs one try and no request; one in the configured file is good."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if setting:
+        monkeypatch.setenv(setting, str(certificate))
+    adapter = client.JsonAdapter()
+    outcome = nullcontext() if setting else pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY")
+    with serving(certificate) as safe, client.session(adapter) as session, outcome:
+        session.get(f"{safe.url}/v1/users", params=PAGE)
+    assert (adapter.calls, safe.calls["users"]) == (1, 1 if setting else 0)
 
 
 def test_retry_after_is_honoured(api: ContractApi, caplog: pytest.LogCaptureFixture) -> None:
