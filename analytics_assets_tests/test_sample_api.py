@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -436,3 +438,10 @@ def test_ends_when_terminated(process: subprocess.Popen[str]) -> None:
             session.get(f"{url}/v1/users", headers=TOKEN, timeout=0.1)
         process.terminate()
         assert process.wait(5) in (0, -15)
+
+
+def test_only_this_machine_reaches_it(api: str) -> None:
+    """It listens on 127.0.0.1, and not on another address of this machine."""
+    port = urlsplit(api).port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), 5)

@@ -151,6 +151,12 @@ def test_every_asset_is_there_before_any_run(page: Page, ask: Ask) -> None:
         assert node["owners"] == [{"team": "analytics"}]
 
 
+def test_only_this_machine_reaches_it(url: str) -> None:
+    """The UI has no login, and listens on 127.0.0.1 and no other address of this machine."""
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url.replace("127.0.0.1", "127.0.0.2"), timeout=5)
+
+
 def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
     """An asset's page shows its description, its owner, and its columns with meaning and mark of personal data."""
     page.goto("/assets/registrations_enriched")
