@@ -165,7 +165,7 @@ class JsonAdapter(HTTPAdapter):
         asked = _retry_after(response)
         if asked and asked > self._longest_wait:
             wait = f"it asks to wait {asked:.0f} s, longer than {self._longest_wait:.0f} s"
-            raise PatienceExceeded(f"{where}: {wait}; run again later", response=response)
+            raise PatienceExceeded(f"{where}: {wait}; run again later")
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

@@ -209,6 +209,20 @@ def test_failures_without_end(api: ContractApi, monkeypatch: pytest.MonkeyPatch)
     assert api.calls["users"] == 152
 
 
+def test_failures_now_and_then(api: ContractApi) -> None:
+    """A server that works more often than it fails is read to the end, however many failures that makes."""
+    api.rows["users"] = [{"id": number} for number in range(20_000)]
+
+    def two_of_three_in_vain(resource: str, page: int, size: int) -> Any:
+        api.answers["users"].extend([status(503)] * bool(page % 3))
+        return api.contract_page(resource, page, size)
+
+    api.page = two_of_three_in_vain
+    sync = Sync()
+    assert len(read(sync)) == 20_000
+    assert sync.calls == 200 + 133
+
+
 def test_the_end_waits_for_no_answer(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who gives up, as an interrupt makes a sync do, does not wait for what is in flight."""
     monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")

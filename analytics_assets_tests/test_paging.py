@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import pytest
+import requests
 from dlt.extract.exceptions import ResourceExtractionError
 
 from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES
 from analytics_assets.source import has_row, source
 from analytics_assets.sync import Sync
-from analytics_assets_tests.contract_api import ContractApi, body
+from analytics_assets_tests.contract_api import ContractApi, body, status
 
 USERS = RESOURCES["users"]
 
@@ -138,3 +139,7 @@ def test_growth_costs_one_call(api: ContractApi) -> None:
     assert has_row(USERS, 2)
     assert not has_row(USERS, 3)
     assert api.calls["users"] == 2
+    api.always["users"] = status(503)
+    with pytest.raises(requests.HTTPError):
+        has_row(USERS, 3)
+    assert api.calls["users"] == 3
