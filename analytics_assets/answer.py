@@ -26,11 +26,11 @@ class JsonResponse(requests.Response):
     content = b""
 
     @classmethod
-    def of(cls, response: requests.Response, body: Any, content: bytes = b"") -> "JsonResponse":
-        """`response` with this body instead of its own, and the bytes it was decoded from, if there were any."""
+    def of(cls, response: requests.Response, body: Any) -> "JsonResponse":
+        """`response` with this body instead of its own, and no bytes."""
         decoded = cls()
         decoded.__dict__.update(response.__dict__)
-        decoded.body, decoded.content = body, content
+        decoded.body, decoded.content = body, b""
         return decoded
 
     def json(self, **_: Any) -> Any:
