@@ -27,16 +27,10 @@ def _claims_of(table: Table) -> Iterator[Claim]:
     """What the declaration of any table promises."""
     name, key = table.name, table.key
     yield Claim(
-        f"{key}_is_unique",
+        f"{key}_is_a_key",
         table,
-        f"No two rows have the same `{key}`.",
-        f"SELECT {key} AS id FROM {name} WHERE {key} IS NOT NULL GROUP BY {key} HAVING count(*) > 1",
-    )
-    yield Claim(
-        f"{key}_is_not_null",
-        table,
-        f"Every row has its `{key}`.",
-        f"SELECT {key} AS id FROM {name} WHERE {key} IS NULL",
+        f"Every row has a `{key}`, and no other row has the same.",
+        f"SELECT {key} AS id FROM {name} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL",
     )
     if times := table.names(TIME):
         late = " OR ".join(f"{column} >= timestamp '{FAR_FUTURE}'" for column in times)
@@ -116,9 +110,9 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
 
 def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
     """What SQL says to a claim, with the number of offenders and a few of them."""
-    [(count, *_)] = client.execute_sql(f"SELECT count(*) FROM ({claim.offenders}) AS o") or [(0,)]
-    examples = client.execute_sql(f"SELECT id FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}")
-    ids = ", ".join(str(key) for (key,) in examples or [])
+    examples = f"SELECT id, count(*) OVER () FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}"
+    offenders = client.execute_sql(examples) or []
+    count, ids = (offenders[0][1] if offenders else 0), ", ".join(str(key) for key, _ in offenders)
     return dg.AssetCheckResult(
         passed=count == 0,
         asset_key=claim.table.name,

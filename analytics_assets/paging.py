@@ -4,6 +4,7 @@ Where the rows of an answer stand is told to it; what they mean it does not know
 """
 
 from collections.abc import Sequence
+from operator import eq
 from typing import Any, NamedTuple
 
 import requests
@@ -48,25 +49,27 @@ class Guard:
 
     def __init__(self, path: Sequence[str]) -> None:
         self._path = path
-        self._previous: list[Any] = []
+        self._previous: list[Row] = []
 
     def __call__(self, response: requests.Response) -> Page:
-        rows = rows_at(self._path, response)
-        where = shown(response.url)
-        ids = self.ids(response)
-        if rows and ids == self._previous:
-            raise UnexpectedResponse(f"{where} repeats the page before it: the server seems to ignore 'page'")
-        self._previous = ids
+        rows, previous = rows_at(self._path, response), self._previous
+        if rows and len(rows) == len(previous) and all(map(eq, map(_id, rows), map(_id, previous))):
+            problem = "repeats the page before it: the server seems to ignore 'page'"
+            raise UnexpectedResponse(f"{shown(response.url)} {problem}")
+        self._previous = rows
         more = response.json().get("has_more")
         try:
             return Page(rows, bool(rows) and (more is None or str2bool(str(more))))
         except ValueError:
-            raise UnexpectedResponse(f"{where}: 'has_more' is neither true nor false") from None
+            raise UnexpectedResponse(f"{shown(response.url)}: 'has_more' is neither true nor false") from None
 
     def ids(self, response: requests.Response) -> list[Any]:
         """What tells the rows of the answer apart."""
-        rows = rows_at(self._path, response)
-        return [row["id"] if isinstance(row, dict) and row.get("id") is not None else row for row in rows]
+        return list(map(_id, rows_at(self._path, response)))
+
+
+def _id(row: Any) -> Any:
+    return row["id"] if isinstance(row, dict) and row.get("id") is not None else row
 
 
 class PageNumbers(PageNumberPaginator):

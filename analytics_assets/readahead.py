@@ -5,13 +5,14 @@ What an answer means is told by the guard; how a single page is sent and tried a
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from functools import partial
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
@@ -28,6 +29,7 @@ Fetch = Callable[[requests.PreparedRequest], requests.Response]
 MOST_PAGES_IN_AN_ANSWER = 25  # each answer costs dlt as much as reading a page; more than this saves no more
 MOST_SECONDS_FOR_AN_ANSWER = 2.0
 GONE = frozenset({404, 410})
+PAGE = re.compile(r"(?<=[?&]page=)\d+")
 
 
 class ReadAhead(JsonAdapter):
@@ -56,7 +58,7 @@ class ReadAhead(JsonAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """The pages from the requested one on, in one answer."""
-        first = int(_query(request)["page"])
+        first = _page(request)
         send = partial(super().send, *args, **kwargs)
         if first == 1 and self._kept:
             self._resume(send, request, self._kept)
@@ -119,7 +121,7 @@ class ReadAhead(JsonAdapter):
         assert self._kept is not None
         response = requests.Response()
         response.status_code, response.url = 200, str(request.url)
-        return JsonResponse.of(response, decoded(self._kept[int(_query(request)["page"])]))
+        return JsonResponse.of(response, decoded(self._kept[_page(request)]))
 
     def close(self) -> None:
         """End everything that is under way."""
@@ -127,12 +129,12 @@ class ReadAhead(JsonAdapter):
         self._threads.shutdown(cancel_futures=True)
 
 
-def _query(request: requests.PreparedRequest) -> dict[str, str]:
-    return dict(parse_qsl(urlsplit(str(request.url)).query))
+def _page(request: requests.PreparedRequest) -> int:
+    return int(PAGE.findall(str(request.url))[0])
 
 
 def _at_page(request: requests.PreparedRequest, page: int) -> requests.PreparedRequest:
-    copy = request.copy()
-    query = urlencode(_query(request) | {"page": str(page)})
-    copy.url = urlsplit(str(request.url))._replace(query=query).geturl()
-    return copy
+    """The same request with another page; its headers are the same object, since all else takes long."""
+    there = copy(request)
+    there.url = PAGE.sub(str(page), str(request.url))
+    return there

@@ -42,11 +42,11 @@ def check_only(instance: dg.DagsterInstance, name: str) -> dict[str, dg.AssetChe
 @pytest.mark.parametrize(
     ("damage", "table", "check", "severity", "count", "examples"),
     [
-        ("INSERT INTO users SELECT * FROM users", "users", "id_is_unique", "ERROR", 1, "1"),
+        ("INSERT INTO users SELECT * FROM users", "users", "id_is_a_key", "ERROR", 1, "1"),
         (
             "CREATE OR REPLACE TABLE users AS SELECT * REPLACE (NULL AS id) FROM users",
             "users",
-            "id_is_not_null",
+            "id_is_a_key",
             "ERROR",
             1,
             "None",
@@ -103,16 +103,13 @@ def test_unmatched_learners_and_contents_are_a_warning(loaded: ContractApi, mate
 
 def test_a_table_without_times_has_no_check_of_them() -> None:
     """What does not apply to a table is not asked of it."""
-    assert [claim.name for claim in _claims_of(Table("t", "", (Column("id", ID, ""),)))] == [
-        "id_is_unique",
-        "id_is_not_null",
-    ]
+    assert [claim.name for claim in _claims_of(Table("t", "", (Column("id", ID, ""),)))] == ["id_is_a_key"]
 
 
 def test_every_table_has_the_checks_of_its_declaration() -> None:
     """The key of each table is checked, and its times."""
     for table in (*RESOURCES.values(), *MARTS.values()):
         names = [claim.name for claim in CLAIMS if claim.table is table]
-        assert {f"{table.key}_is_unique", f"{table.key}_is_not_null"} <= set(names)
+        assert f"{table.key}_is_a_key" in names
         assert ("times_are_not_in_the_far_future" in names) == bool(table.names(TIME))
         assert ("rows_are_readable" in names) == (table.name in RESOURCES)
