@@ -26,15 +26,17 @@ def environment(task: Task) -> dict[str, str]:
     }
 
 
-def main() -> None:
+def main(*names: str) -> None:
+    """Run the job, or of its assets those that are named, with their checks."""
     os.environ.update(environment(task()))
     import dagster as dg
 
     from analytics_assets.definitions import defs
 
+    selection = [dg.AssetKey(name) for name in names] or None
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with dg.DagsterInstance.get() as instance, timed():
-        defs.resolve_job_def("analytics_job").execute_in_process(quiet, instance)
+        defs.resolve_job_def("analytics_job").execute_in_process(quiet, instance, asset_selection=selection)
 
 
 if __name__ == "__main__":
