@@ -28,6 +28,7 @@ Fetch = Callable[[requests.PreparedRequest], requests.Response]
 
 MOST_PAGES_IN_AN_ANSWER = 25  # each answer costs dlt as much as reading a page; more than this saves no more
 MOST_SECONDS_FOR_AN_ANSWER = 2.0
+FEWEST_AHEAD = 4
 GONE = frozenset({404, 410})
 PAGE = re.compile(r"(?<=[?&]page=)\d+")
 
@@ -111,6 +112,8 @@ class ReadAhead(JsonAdapter):
         stop = start + min(size, self._depth)
         if start <= self._known_pages:
             stop = min(stop, self._known_pages + 1)
+        else:
+            stop = min(stop, start + max(FEWEST_AHEAD, start // 4))  # what is behind the end is asked for in vain
         for page in range(start, stop):
             if page not in self._ahead:
                 fetch = send if page > self.resumed_pages else self._logged
