@@ -11,14 +11,16 @@ from typing import Any
 import dagster as dg
 import sqlglot
 
-from analytics_assets.schema import BOOLEAN, ID, JSON, Column, Table
+from analytics_assets.schema import BOOLEAN, ID, JSON, RESOURCES, Column, Table
 from analytics_assets.warehouse import SqlClient
 
 MOST_CHARACTERS = 999  # of Markdown; of a longer one the UI shows but a link
+NAMES = (24, 16)  # characters, 16 beside the long keys of dagster-dlt: a wider table is cut off on a laptop
 WIDTHS = (18, 16, 14, 12, 10)  # of a value, the first at which the table is short enough
 FEW_ROWS = 10_000  # in which distinct values are counted; among more they are estimated
 NO_ESTIMATE = ("postgres",)  # so it counts, which takes it seconds for a million rows
 MASK = "•••"
+UNBROKEN_HYPHEN = "\u2011"  # or a narrow table breaks a date into three lines
 MARKUP = str.maketrans({"|": "¦", "`": "'"})
 Line = tuple[list[str], Sequence[Any]]  # of a table: what is shown as it is, and values of the warehouse
 
@@ -28,7 +30,7 @@ def of(client: SqlClient, table: Table, rows: int) -> dict[str, dg.MarkdownMetad
     if not rows:
         return {"preview": dg.MetadataValue.md("The table has no rows.")}
     preview = inline("column|a row|another", _preview(client, table))
-    profile = inline("column|null|distinct|least|greatest", _profile(client, table, rows))
+    profile = inline("column|null|distinct|least, greatest", _profile(client, table, rows))
     return {"preview": dg.MetadataValue.md(preview), "profile": dg.MetadataValue.md(profile)}
 
 
@@ -40,7 +42,7 @@ def _preview(client: SqlClient, table: Table) -> Iterator[Line]:
     fields = [index for index, column in enumerate(table.columns) if column.name in table.fields]
     fullest = sorted(rows, key=lambda row: sum(row[index] is None for index in fields))[:2]
     for column, *cells in zip(table.columns, *fullest, strict=True):
-        yield [column.name], [*cells, None][:2]
+        yield [_name(table, column)], [*cells, None][:2]
 
 
 def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
@@ -57,24 +59,28 @@ def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
     [answers] = client.execute_sql(query) or []
     for index, column in enumerate(table.columns):
         filled, found, *ends = answers[4 * index : 4 * index + 4]
+        nulls, distinct = _percent(rows - filled, rows), ""
         if column.type is BOOLEAN:
-            shown = f"{_percent(found, filled)} true" if filled else ""
-        else:
-            shown = "" if found is None else _about(min(found, filled)) if estimated else f"{found:,}"
-        yield [column.name, _percent(rows - filled, rows), shown], ends
+            ends = [f"{_percent(found, filled)} true"] if filled else []
+        elif found is not None:
+            distinct = _about(min(found, filled)) if estimated else f"{found:,}"
+        yield [_name(table, column), nulls, distinct], [tuple(dict.fromkeys(ends))]
 
 
 def _parts(column: Column, distinct: str) -> Iterator[str]:
-    """What is asked about a column: how many values, distinct or true ones, the least and the greatest."""
+    """What is asked about a column: how many values there are, distinct or true ones, the least and the greatest."""
     yield "count({})"
     yield {BOOLEAN: "sum(CASE WHEN {} THEN 1 ELSE 0 END)", JSON: "NULL"}.get(column.type, distinct)
     yield from ("NULL", "NULL") if column.personal or column.type in (ID, JSON, BOOLEAN) else ("min({})", "max({})")
 
 
+def _name(table: Table, column: Column) -> str:
+    return _cut(column.name, NAMES[table.name in RESOURCES])
+
+
 def _percent(part: int, whole: int) -> str:
-    """The share of `part`; 0 only if it is none, 100 only if it is all."""
-    share = round(100 * part / whole)
-    return f"{min(99, max(1, share)) if 0 < part < whole else share} %"
+    """The share of `part`; 0 % only if it is none of it."""
+    return "all" if part == whole else f"{min(99, max(int(part > 0), round(100 * part / whole)))}%"
 
 
 def _about(number: int) -> str:
@@ -94,7 +100,7 @@ def inline(header: str, lines: Iterable[Line]) -> str:
 
 
 def _value(value: Any, width: int) -> str:
-    """A value in about `width` characters. Text is shown as code: nothing in it is markup, be it a link or a picture."""
+    """A value, texts in `width` characters and as code: nothing in them is markup, be it a link or a picture."""
     match value:
         case None:
             return ""
@@ -105,6 +111,11 @@ def _value(value: Any, width: int) -> str:
         case float():
             return f"{value:.6g}"
         case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M" if width > 15 else "%Y-%m-%d")
-    text = " ".join(str(value).translate(MARKUP).split()) or "(empty)"
-    return f"`{text if len(text) <= width else text[: width - 1] + '…'}`"
+            return f"{value.astimezone(UTC):%Y-%m-%d}".replace("-", UNBROKEN_HYPHEN)
+        case tuple():
+            return ", ".join(_value(end, width) for end in value)
+    return f"`{_cut(' '.join(str(value).translate(MARKUP).split()) or '(empty)', width)}`"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

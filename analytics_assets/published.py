@@ -92,7 +92,7 @@ OTHERS_VIEWS = (
 
 
 def _tables(database: duckdb.DuckDBPyConnection, key: bytes | None) -> Iterator[Table]:
-    """The tables for readers: of those and their columns that loads have made, what masking leaves if there is a key."""
+    """The tables for readers, and of their columns those that loads have made and that masking, with a key, leaves."""
     there = set(database.execute(COLUMNS, [DATASET]).fetchall())
     for table in TABLES:
         columns = tuple(c for c in table.columns if (table.name, c.name) in there and c.name != PAGE)

@@ -4,6 +4,7 @@ Each is a view; what it gives, `dictionary` says.
 """
 
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Any
 
 import dagster as dg
@@ -13,9 +14,10 @@ from analytics_assets.catalog import MARTS_GROUP, asset_spec, table_schema
 from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
+FIND = "To find one, type a part of its name into *Filter columns*; which of them are personal data is said below."
 LAST_SYNCS = (
-    f"SELECT resource, finished_at, row_count, rejected, deleted, calls FROM {SYNC_LOG.name} AS log WHERE finished_at ="
-    f" (SELECT max(finished_at) FROM {SYNC_LOG.name} AS others WHERE others.resource = log.resource) ORDER BY resource"
+    f"SELECT resource, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE finished_at = "
+    f"(SELECT max(finished_at) FROM {SYNC_LOG.name} AS others WHERE others.resource = log.resource) ORDER BY resource"
 )
 
 
@@ -54,18 +56,20 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
 def _last_syncs(client: warehouse.SqlClient) -> dict[str, Any]:
     """The last sync of each resource as a table, and how many rows they set aside."""
     last = client.execute_sql(LAST_SYNCS) or []
-    lines = [([resource], figures) for resource, *figures in last]
-    header = "resource|last sync (UTC)|rows|rejected|deleted|calls"
+    lines = [([name, f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"], counts) for name, time, *counts in last]
+    header = "resource|last sync (UTC)|rows|rejected"
     return {
         "last_syncs": dg.MetadataValue.md(profile.inline(header, lines)),
-        "rejected_rows": sum(rejected for _, _, _, rejected, *_ in last),
+        "rejected_rows": sum(rejected for *_, rejected in last),
     }
 
 
 assets = [
     _asset(
         DATA_DICTIONARY,
-        asset_spec(DATA_DICTIONARY, MARTS_GROUP, "sql").merge_attributes(
+        asset_spec(DATA_DICTIONARY, MARTS_GROUP, "sql")
+        .replace_attributes(description=f"{DATA_DICTIONARY.description} {FIND}")
+        .merge_attributes(
             metadata={
                 "dagster/column_schema": dg.TableSchema([*_every_column()]),
                 "personal_data": dg.MetadataValue.md(_personal()),
