@@ -56,8 +56,8 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
 def _last_syncs(client: warehouse.SqlClient) -> dict[str, Any]:
     """The last sync of each resource as a table, and how many rows they set aside."""
     last = client.execute_sql(LAST_SYNCS) or []
-    lines = [([name, f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"], counts) for name, time, *counts in last]
-    header = "resource|last sync (UTC)|rows|rejected"
+    lines = [([name, f"{time.astimezone(UTC):%H:%M, %d %b %Y}"], counts) for name, time, *counts in last]
+    header = "resource|at (UTC)|rows|rejected"
     return {
         "last_syncs": dg.MetadataValue.md(profile.inline(header, lines)),
         "rejected_rows": sum(rejected for *_, rejected in last),
