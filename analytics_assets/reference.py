@@ -41,7 +41,9 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(name=view.name, specs=[spec])
     def make() -> dg.MaterializeResult[Any]:
         with warehouse.connection() as client:
-            if not tables.exists(client, SYNCS.name):
+            if not tables.exists(client, SYNCS.name):  # before the first sync
+                if not client.has_dataset():
+                    client.create_dataset()
                 tables.make(client, SYNCS)
             query = dict(dictionary.views(TABLES, client.capabilities.sqlglot_dialect))[view]
             tables.make_view(client, view, query)
