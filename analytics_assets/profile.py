@@ -35,9 +35,13 @@ def of(client: SqlClient, table: Table, rows: int) -> dict[str, dg.MarkdownMetad
 
 
 def _preview(client: SqlClient, table: Table) -> Iterator[Line]:
-    """The columns, and their values in the two fullest of a hundred rows. The query itself masks personal data."""
+    """The columns, and their values in the two fullest of a hundred rows. The query itself masks personal data.
+
+    So it does the ids of others: where the API embeds a learner as a bare value, that is the id, be it an address.
+    """
     masked = f"CASE WHEN {{}} IS NULL THEN NULL ELSE '{MASK}' END"
-    values = [(masked if column.personal else "{}").format(f'"{column.name}"') for column in table.columns]
+    hidden = {c.name for c in table.columns if c.personal or (c.type is ID and c.name != table.key)}
+    values = [(masked if c.name in hidden else "{}").format(f'"{c.name}"') for c in table.columns]
     rows = client.execute_sql(f"SELECT {', '.join(values)} FROM {table.name} LIMIT 100") or []
     fields = [index for index, column in enumerate(table.columns) if column.name in table.fields]
     fullest = sorted(rows, key=lambda row: sum(row[index] is None for index in fields))[:2]

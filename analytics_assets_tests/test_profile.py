@@ -67,16 +67,16 @@ def test_among_many_rows_distinct_values_are_estimated(
 
 
 def test_no_personal_data_is_shown(api: ContractApi, materialize: Materialize) -> None:
-    """Neither in a preview nor in a profile; that there is a value is."""
+    """Neither in a preview nor in a profile, not even as an embedded learner's id; that there is a value is."""
     api.rows["users"] = [{"id": 1, "email": SECRET, "display_name": SECRET, "phone": SECRET, "first_name": ""}]
-    user = {"id": 1, "name": SECRET}
-    api.rows["registrations"] = [{"id": 1, "user": user, "content": {"id": "t", "author": SECRET}}]
+    api.rows["registrations"] = [{"id": 1, "user": SECRET, "content": {"id": "t", "author": SECRET}}]
     api.rows["awarded_certifications"] = [{"id": 1, "user_email": SECRET, "user_name": SECRET}]
     result = materialize()
     assert result.success
     for name in (*RESOURCES, *MARTS):
         texts = shown(result, name)
         assert not [text for text in texts.values() if "secret" in text], name
+    assert lines(shown(result, "registrations")["preview"])["user_id"] == [f"`{profile.MASK}`", ""]
     users = lines(shown(result, "users")["preview"])
     assert users["email"] == users["extra_fields"] == [f"`{profile.MASK}`", ""]
     assert users["last_name"] == ["", ""]

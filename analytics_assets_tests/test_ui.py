@@ -167,7 +167,7 @@ def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
 
 
 def test_lineage_leads_from_the_resources_to_the_join(page: Page, ask: Ask) -> None:
-    """The lineage graph draws every asset; the join stands on exactly its three parents, log and copy on all of them."""
+    """The lineage graph draws every asset; the join stands on its three parents alone, log and copy on all of them."""
     page.set_viewport_size({"width": 1600, "height": 1500})
     page.goto("/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api")
     for name in ASSETS:
