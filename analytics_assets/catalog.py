@@ -12,6 +12,7 @@ from analytics_assets.warehouse import DATASET, published_file
 PERSONAL = {"personal_data": ""}
 API_GROUP = "analytics_api"
 MARTS_GROUP = "marts"
+REFERENCE_GROUP = "reference"  # beside the marts it would pull their box in the lineage apart
 
 
 def table_schema(table: Table) -> dg.TableSchema:

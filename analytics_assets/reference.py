@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from analytics_assets import dictionary, history, profile, tables, warehouse
-from analytics_assets.catalog import MARTS_GROUP, asset_spec, table_schema
+from analytics_assets.catalog import REFERENCE_GROUP, asset_spec, table_schema
 from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
@@ -69,7 +69,7 @@ def _last_syncs(client: warehouse.SqlClient) -> dict[str, Any]:
 assets = [
     _asset(
         DATA_DICTIONARY,
-        asset_spec(DATA_DICTIONARY, MARTS_GROUP, "sql")
+        asset_spec(DATA_DICTIONARY, REFERENCE_GROUP, "sql")
         .replace_attributes(description=f"{DATA_DICTIONARY.description} {FIND}")
         .merge_attributes(
             metadata={
@@ -80,7 +80,7 @@ assets = [
     ),
     _asset(
         SYNC_LOG,
-        asset_spec(SYNC_LOG, MARTS_GROUP, "sql", RESOURCES).replace_attributes(
+        asset_spec(SYNC_LOG, REFERENCE_GROUP, "sql", RESOURCES).replace_attributes(
             automation_condition=history.follow_parents
         ),
     ),

@@ -147,7 +147,9 @@ def test_every_asset_is_there_before_any_run(page: Page, ask: Ask) -> None:
     for node in nodes["assetNodes"]:
         [name] = node["assetKey"]["path"]
         tools = {"dlt"} if name in RESOURCES else set() if name == "published_database" else {"sql"}
-        assert node["groupName"] == ("analytics_api" if name in RESOURCES else "marts")
+        assert node["groupName"] == (
+            "analytics_api" if name in RESOURCES else "reference" if name in VIEWS else "marts"
+        )
         assert set(node["kinds"]) == {*tools, "duckdb"}
         assert node["owners"] == [{"team": "analytics"}]
 
@@ -170,8 +172,10 @@ def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
 def test_lineage_leads_from_the_resources_to_the_join(page: Page, ask: Ask) -> None:
     """The lineage graph draws every asset; the join stands on its three parents alone, log and copy on all of them."""
     page.set_viewport_size({"width": 1600, "height": 1500})
-    page.goto("/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api")
-    for name in set(ASSETS) - {"data_dictionary"}:  # which is made from nothing, and stands apart
+    page.goto(
+        "/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api%2Cglobal%40global%3Areference"
+    )
+    for name in ASSETS:
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     nodes = ask("{ assetNodes { assetKey { path } dependencyKeys { path } } }")["assetNodes"]
     edges = {(parent["path"][0], node["assetKey"]["path"][0]) for node in nodes for parent in node["dependencyKeys"]}
