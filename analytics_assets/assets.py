@@ -19,7 +19,7 @@ from dlt import Pipeline
 from dlt.common.exceptions import TransientException
 from pydantic import Field
 
-from analytics_assets import ledger, tables, warehouse
+from analytics_assets import ledger, profile, tables, warehouse
 from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
@@ -125,8 +125,9 @@ def _entered(table: Table, sync: Sync) -> dict[str, Any]:
     """Enter a sync that has just been loaded into the ledger; what it and the reading say, as metadata."""
     with warehouse.connection() as client:
         counts = ledger.enter(client, table, sync)
-        name = tables.full_name(client, table)
+        name, shown = tables.full_name(client, table), profile.of(client, table, counts.total)
     return {
+        **shown,
         "dagster/row_count": counts.total,
         "rows_in_sync": counts.in_sync,
         "rows_read": sync.rows,

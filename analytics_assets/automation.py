@@ -12,7 +12,7 @@ import requests
 from tenacity import retry, stop_after_attempt, wait_exponential
 
 from analytics_assets import history
-from analytics_assets.catalog import API_GROUP, MARTS_GROUP
+from analytics_assets.catalog import API_GROUP, MARTS_GROUP, REFERENCE_GROUP
 from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import api_name, has_row
@@ -23,7 +23,7 @@ RUNNING = {"running": True, "stopped": False}[os.environ["AUTOMATION"]]
 
 analytics_job = dg.define_asset_job(
     "analytics_job",
-    dg.AssetSelection.groups(API_GROUP, MARTS_GROUP),
+    dg.AssetSelection.groups(API_GROUP, MARTS_GROUP, REFERENCE_GROUP),
     description="Sync the six resources and make everything that is built from them.",
 )
 resource_jobs = [
@@ -40,7 +40,7 @@ nightly_schedule = dg.ScheduleDefinition(
 )
 marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
-    target=dg.AssetSelection.groups(MARTS_GROUP),
+    target=dg.AssetSelection.groups(MARTS_GROUP, REFERENCE_GROUP),
     default_status=dg.DefaultSensorStatus.RUNNING,
     use_user_code_server=True,  # which has `history.IsOutdated`
     description="Makes a mart anew when tables it is made from have been synced and none of them is being synced.",

@@ -5,19 +5,23 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from analytics_assets.schema import Column, Table
-from analytics_assets.warehouse import DATASET
+from analytics_assets.environment import PROJECT
+from analytics_assets.schema import LEDGER, VIEWS, Column, Table
+from analytics_assets.warehouse import DATASET, published_file
 
 PERSONAL = {"personal_data": ""}
 API_GROUP = "analytics_api"
 MARTS_GROUP = "marts"
+REFERENCE_GROUP = "reference"  # beside the marts it would pull their box in the lineage apart
 
 
 def table_schema(table: Table) -> dg.TableSchema:
     """The columns of `table` with types, meaning, constraints and, for personal data, a tag."""
 
+    has_key = table.name not in {**LEDGER, **VIEWS}
+
     def column(c: Column) -> dg.TableColumn:
-        constraints = dg.TableColumnConstraints(nullable=c.nullable, unique=c.name == table.key)
+        constraints = dg.TableColumnConstraints(nullable=c.nullable, unique=has_key and c.name == table.key)
         return dg.TableColumn(c.name, c.type.label, c.description, constraints, PERSONAL if c.personal else {})
 
     return dg.TableSchema([column(c) for c in table.columns])
@@ -33,5 +37,21 @@ def asset_spec(table: Table, group: str, tool: str, deps: Iterable[str] = ()) ->
         owners=[os.environ["ASSET_OWNER"]],
         kinds={tool, os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"]},
         tags=PERSONAL if any(column.personal for column in table.columns) else {},
-        metadata={"dagster/column_schema": table_schema(table), "dagster/table_name": f"{DATASET}.{table.name}"},
+        metadata={
+            "dagster/column_schema": table_schema(table),
+            "dagster/table_name": f"{DATASET}.{table.name}",
+            "read_it": dg.MetadataValue.path(reading(table.name)),  # the one kind that a click copies
+        },
     )
+
+
+def reading(name: str) -> str:
+    """A line of Python, for the project's folder, that gives this table of the published copy; SQL where there is none.
+
+    A longer word than a short path would widen the page's whole column, and cut off what else is in it.
+    """
+    file = published_file()
+    if file is None:
+        return f"SELECT * FROM {DATASET}.{name}"
+    path = file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else file
+    return f"import duckdb; duckdb.connect({str(path)!r}, read_only=True).sql('FROM {DATASET}.{name}')"

@@ -1,7 +1,8 @@
 """The published copy: the DuckDB file that analysts open, beside the one that loads lock.
 
 What is in it follows from the declaration: the tables and views for people, without what only loading needs, and with
-personal data masked where there is a key for it. Where the warehouse is a server there is no copy.
+personal data masked where there is a key for it; its data dictionary says what that leaves. Where the warehouse is a
+server there is no copy.
 """
 
 import logging
@@ -16,8 +17,20 @@ import dlt
 import duckdb
 import sqlglot.expressions as sql
 
-from analytics_assets import warehouse
-from analytics_assets.schema import EMAIL, MARTS, PAGE, RESOURCES, SYNCS, Column, Table, comments, create_table
+from analytics_assets import dictionary, warehouse
+from analytics_assets.schema import (
+    EMAIL,
+    MARTS,
+    PAGE,
+    RESOURCES,
+    SYNCS,
+    VIEWS,
+    Column,
+    Table,
+    comments,
+    create_table,
+    create_view,
+)
 from analytics_assets.warehouse import DATASET
 
 logger = logging.getLogger(__name__)
@@ -52,10 +65,13 @@ def publish(file: Path) -> int:
     with warehouse.writing() as database:
         assert database
         fresh.unlink(missing_ok=True)  # of a run that was killed
-        tables, views = list(_tables(database)), database.execute(VIEWS, [DATASET]).fetchall()
+        tables, views = list(_tables(database, key)), database.execute(OTHERS_VIEWS, [DATASET]).fetchall()
         try:
             with _attached(database, fresh) as source:
                 rows = sum(_copy_table(database, source, table, key) for table in tables)
+                for view, query in dictionary.views(tables, "duckdb"):
+                    for made in create_view(view, query, "duckdb"):
+                        database.execute(made)
                 for name, statement, comment in views:
                     _copy_view(database, name, statement, comment)
             fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))
@@ -69,14 +85,19 @@ def publish(file: Path) -> int:
 
 HERE = "NOT internal AND schema_name = ? AND database_name = current_database()"
 COLUMNS = f"SELECT table_name, column_name FROM duckdb_columns() WHERE {HERE}"
-VIEWS = f"SELECT view_name, sql, comment FROM duckdb_views() WHERE {HERE} ORDER BY view_oid"
+OTHERS_VIEWS = (
+    f"SELECT view_name, sql, comment FROM duckdb_views() WHERE {HERE} AND view_name NOT IN {tuple(VIEWS)} "
+    "ORDER BY view_oid"
+)
 
 
-def _tables(database: duckdb.DuckDBPyConnection) -> Iterator[Table]:
-    """The tables for readers as the warehouse has them: without those, and without columns, that no load has made."""
+def _tables(database: duckdb.DuckDBPyConnection, key: bytes | None) -> Iterator[Table]:
+    """The tables for readers, and of their columns those that loads have made and that masking, with a key, leaves."""
     there = set(database.execute(COLUMNS, [DATASET]).fetchall())
     for table in TABLES:
         columns = tuple(c for c in table.columns if (table.name, c.name) in there and c.name != PAGE)
+        if key:
+            columns = tuple(_masked(c) for c in columns if c.type is EMAIL or not c.personal)
         if columns:
             yield replace(table, columns=columns)
 
@@ -100,8 +121,6 @@ def _attached(database: duckdb.DuckDBPyConnection, fresh: Path) -> Iterator[str]
 def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, key: bytes | None) -> int:
     """Make and fill one table of the copy, masked if there is a key; the number of its rows."""
     emails = table.names(EMAIL) if key else []
-    if key:
-        table = replace(table, columns=tuple(_masked(c) for c in table.columns if c.name in emails or not c.personal))
     values = [MASKED.format(f'"{c.name}"') if c.name in emails else f'"{c.name}"' for c in table.columns]
     database.execute(create_table(table, "duckdb"))
     select = f"SELECT {', '.join(values)} FROM {source}.{table.name}"

@@ -266,6 +266,29 @@ SYNCS = Table(
 )
 LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SYNCS)}
 
+DATA_DICTIONARY = Table(
+    "data_dictionary",
+    "One row a column of any table or view.",
+    (
+        Column("table_name", TEXT, "Table or view that has the column.", nullable=False),
+        Column("column_name", TEXT, "Name of the column.", nullable=False),
+        Column("type", TEXT, "Type of its values.", nullable=False),
+        Column("meaning", TEXT, "What its values mean.", nullable=False),
+        Column("source", TEXT, "Where its values come from.", nullable=False),
+        Column("personal_data", BOOLEAN, "Whether its values are personal data.", nullable=False),
+    ),
+)
+SYNC_LOG = Table(
+    "sync_log",
+    "One row a complete sync of a resource: the short form of `syncs`.",
+    tuple(
+        column
+        for column in SYNCS.columns
+        if column.name in ("resource", "finished_at", "row_count", "rejected", "deleted", "calls")
+    ),
+)
+VIEWS: Mapping[str, Table] = {view.name: view for view in (DATA_DICTIONARY, SYNC_LOG)}
+
 
 def dlt_columns(table: Table) -> TTableSchemaColumns:
     """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once a batch."""
@@ -287,10 +310,16 @@ def create_table(table: Table, dialect: str | None) -> str:
     return sqlglot.transpile(statement, read="duckdb", write=dialect)[0]
 
 
-def comments(table: Table, dialect: str | None) -> Iterator[str]:
-    """The `COMMENT ON` statements for `table` and its columns, in the SQL of `dialect`."""
+def create_view(view: Table, query: str, dialect: str | None) -> Iterator[str]:
+    """The statements that make `view` of what `query` gives, or make it anew, with its meaning."""
+    yield f"CREATE OR REPLACE VIEW {view.name} AS {query}"
+    yield from comments(view, dialect, "VIEW")
+
+
+def comments(table: Table, dialect: str | None, kind: str = "TABLE") -> Iterator[str]:
+    """The `COMMENT ON` statements for `table`, or a view, and its columns, in the SQL of `dialect`."""
     name = sql.to_table(table.name)
-    yield sql.Comment(this=name, kind="TABLE", expression=sql.Literal.string(table.description)).sql(dialect)
+    yield sql.Comment(this=name, kind=kind, expression=sql.Literal.string(table.description)).sql(dialect)
     for column in table.columns:
         target = sql.column(column.name, table=table.name, quoted=True)
         comment = sql.Comment(this=target, kind="COLUMN", expression=sql.Literal.string(column.description))
@@ -310,4 +339,4 @@ def as_markdown(tables: Mapping[str, Table]) -> str:
 
 if __name__ == "__main__":
     print("# The tables\n\nWritten by `make docs` from `analytics_assets/schema.py`.\n")  # noqa: T201
-    print(as_markdown({**RESOURCES, **MARTS, **LEDGER}), end="")  # noqa: T201
+    print(as_markdown({**RESOURCES, **MARTS, **LEDGER, **VIEWS}), end="")  # noqa: T201

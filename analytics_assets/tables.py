@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlglot
 
-from analytics_assets.schema import Table, comments, create_table
+from analytics_assets.schema import Table, comments, create_table, create_view
 from analytics_assets.warehouse import DATASET, SqlClient
 
 
@@ -44,6 +44,13 @@ def make(client: SqlClient, table: Table) -> None:
     else:
         client.execute_sql(create_table(table, dialect))
     comment(client, table)
+
+
+def make_view(client: SqlClient, view: Table, query: str) -> None:
+    """Make `view` of what `query` gives, or make it anew."""
+    with client.begin_transaction():
+        for statement in create_view(view, query, client.capabilities.sqlglot_dialect):
+            client.execute_sql(statement)
 
 
 def refill(client: SqlClient, table: Table, query: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from analytics_assets import history, marts, tables, warehouse
 from analytics_assets.definitions import defs
-from analytics_assets.schema import LEDGER, MARTS, RESOURCES
+from analytics_assets.schema import LEDGER, MARTS, RESOURCES, VIEWS
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, status
 
@@ -107,7 +107,7 @@ def test_meaning_is_in_the_warehouse(people: ContractApi, materialize: Materiali
     on_tables, on_columns = query(comments.format("table")), query(comments.format("column"))
     everything = {**RESOURCES, **MARTS, **LEDGER}
     assert len(on_tables) == len(everything)
-    assert len(on_columns) == sum(len(table.columns) for table in everything.values())
+    assert len(on_columns) == sum(len(table.columns) for table in {**everything, **VIEWS}.values())
     assert all(comment for (comment,) in on_tables + on_columns)
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from analytics_assets import environment
 from analytics_assets.environment import DEFAULTS, PROJECT
-from analytics_assets.schema import LEDGER, MARTS, RESOURCES, as_markdown
+from analytics_assets.schema import LEDGER, MARTS, RESOURCES, VIEWS, as_markdown
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 
@@ -46,7 +46,7 @@ def test_the_constraints_name_versions_only() -> None:
 
 def test_the_documentation_of_the_tables_is_current() -> None:
     """TABLES.md says what the declaration says; `make docs` writes it."""
-    assert as_markdown({**RESOURCES, **MARTS, **LEDGER}) in (PROJECT / "TABLES.md").read_text()
+    assert as_markdown({**RESOURCES, **MARTS, **LEDGER, **VIEWS}) in (PROJECT / "TABLES.md").read_text()
 
 
 def test_the_readme_names_every_setting() -> None:
@@ -73,7 +73,7 @@ def test_importing_needs_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DLT_DATA_DIR": str(tmp_path / "dlt")}
     bare["DAGSTER_HOME"] = str(tmp_path)
     answer = subprocess.run([sys.executable, "-c", code], env=bare, cwd=tmp_path, capture_output=True, text=True)
-    assert answer.stdout.strip() == str(len({**RESOURCES, **MARTS, "published_database": None})), answer.stderr
+    assert answer.stdout.strip() == str(len({**RESOURCES, **MARTS, **VIEWS, "published_database": None})), answer.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """The Dagster UI as `make ui` serves it, seen in a browser (the system's Chromium) and asked by GraphQL."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,13 +17,13 @@ import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from analytics_assets.environment import PROJECT
-from analytics_assets.schema import MARTS, RESOURCES
+from analytics_assets.schema import MARTS, RESOURCES, VIEWS
 from analytics_assets_tests.contract_api import TOKEN, serving, status
 from analytics_assets_tests.webhook import receiving
 
 pytestmark = pytest.mark.ui
 
-ASSETS = [*RESOURCES, *MARTS, "published_database"]
+ASSETS = [*RESOURCES, *MARTS, *VIEWS, "published_database"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 90
 Ask = Callable[[str], Any]
@@ -145,8 +146,10 @@ def test_every_asset_is_there_before_any_run(page: Page, ask: Ask) -> None:
     nodes = ask("{ assetNodes { assetKey { path } groupName kinds owners { ... on TeamAssetOwner { team } } } }")
     for node in nodes["assetNodes"]:
         [name] = node["assetKey"]["path"]
-        tools = {"dlt"} if name in RESOURCES else {"sql"} if name in MARTS else set()
-        assert node["groupName"] == ("analytics_api" if name in RESOURCES else "marts")
+        tools = {"dlt"} if name in RESOURCES else set() if name == "published_database" else {"sql"}
+        assert node["groupName"] == (
+            "analytics_api" if name in RESOURCES else "reference" if name in VIEWS else "marts"
+        )
         assert set(node["kinds"]) == {*tools, "duckdb"}
         assert node["owners"] == [{"team": "analytics"}]
 
@@ -167,9 +170,11 @@ def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
 
 
 def test_lineage_leads_from_the_resources_to_the_join(page: Page, ask: Ask) -> None:
-    """The lineage graph draws every asset; the join stands on exactly its three parents, the copy on all of them."""
+    """The lineage graph draws every asset; the join stands on its three parents alone, log and copy on all of them."""
     page.set_viewport_size({"width": 1600, "height": 1500})
-    page.goto("/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api")
+    page.goto(
+        "/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api%2Cglobal%40global%3Areference"
+    )
     for name in ASSETS:
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     nodes = ask("{ assetNodes { assetKey { path } dependencyKeys { path } } }")["assetNodes"]
@@ -177,6 +182,7 @@ def test_lineage_leads_from_the_resources_to_the_join(page: Page, ask: Ask) -> N
     assert edges == {
         *((parent, "registrations_enriched") for parent in ("registrations", "trainings", "users")),
         *((table, "published_database") for table in (*RESOURCES, *MARTS)),
+        *((table, "sync_log") for table in RESOURCES),
     }
 
 
@@ -195,6 +201,28 @@ def test_materialize_all_and_one(page: Page, ask: Ask) -> None:
     assert {name for name, run in materialized(ask).items() if run != first[name]} == {"certifications"}
     page.goto("/assets/registrations_enriched")
     expect(page.get_by_text("analytics.registrations_enriched").first).to_be_visible()
+
+
+def test_preview_and_profile_are_drawn_in_place(page: Page) -> None:
+    """An asset's page shows both as tables, without a click, as wide as there is room for them."""
+    for name in ("users", "registrations_enriched"):
+        page.goto(f"/assets/{name}")
+        for header in ("another", "least, greatest"):
+            expect(page.get_by_role("columnheader", name=header, exact=True)).to_be_visible()
+            box = page.get_by_role("table").filter(has_text=header).last.bounding_box()
+            assert box
+            assert box["x"] + box["width"] < 264 + 784, "the page ends there"
+
+
+def test_any_column_is_found_by_its_name(page: Page) -> None:
+    """Typed into the filter of `data_dictionary`, a name leads to the column's meaning and to its table's page."""
+    page.goto("/assets/data_dictionary")
+    page.get_by_placeholder("Filter columns").fill("pass_status")
+    expect(page.get_by_text("users.first_name", exact=True)).to_have_count(0)
+    expect(page.get_by_text("registrations_enriched.pass_status", exact=True)).to_be_visible()
+    expect(page.get_by_text("Result of the assessment, such as passed or failed.").first).to_be_visible()
+    page.get_by_role("link", name="registrations_enriched", exact=True).first.click()
+    expect(page).to_have_url(re.compile("/assets/registrations_enriched"))
 
 
 def test_checks_have_their_evidence(page: Page) -> None:
@@ -233,7 +261,7 @@ def test_the_join_follows_a_parent_by_itself(ask: Ask) -> None:
     join = "registrations_enriched"
     wait_for(lambda: materialized(ask)[join] != before[join], "the join did not follow")
     changed = {name for name, run in materialized(ask).items() if run != before[name]}
-    assert changed == {"trainings", join}
+    assert {"trainings", join} <= changed <= {"trainings", join, "sync_log"}
 
 
 def test_a_failed_make_run_is_reported(ask: Ask, environment: dict[str, str], messages: tuple[str, list[str]]) -> None:

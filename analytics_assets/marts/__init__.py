@@ -14,7 +14,7 @@ import dagster as dg
 import sqlglot
 import sqlglot.expressions as exp
 
-from analytics_assets import history, published, tables, warehouse
+from analytics_assets import history, profile, published, tables, warehouse
 from analytics_assets.catalog import MARTS_GROUP, PERSONAL, asset_spec
 from analytics_assets.schema import MARTS, RESOURCES, Table
 
@@ -60,9 +60,10 @@ def _asset(table: Table) -> dg.AssetsDefinition:
                 )
             tables.refill(client, table, query(table))
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
-            name = tables.full_name(client, table)
+            name, shown = tables.full_name(client, table), profile.of(client, table, rows)
         return dg.MaterializeResult(
             metadata={
+                **shown,
                 "dagster/row_count": rows,
                 **{f"{parent}_behind": age for parent, age in behind(context.instance, table).items()},
                 "seconds": round(time.monotonic() - started, 2),

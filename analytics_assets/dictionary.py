@@ -1,0 +1,39 @@
+"""What the warehouse says about itself: every column and where it comes from, and every sync, as views for people.
+
+The views stand in the warehouse and in the published copy, and differ as those do: each describes what is beside it.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import sqlglot.expressions as sql
+
+from analytics_assets.schema import ADDED, DATA_DICTIONARY, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Column, Table
+from analytics_assets.warehouse import DATASET
+
+
+def views(tables: Iterable[Table], dialect: str | None) -> Iterator[tuple[Table, str]]:
+    """Each view over `tables`, and the SQL of `dialect` that gives its rows; no log where there are no syncs."""
+    described = [*tables, DATA_DICTIONARY]
+    if any(table.name == SYNCS.name for table in described):
+        described.append(SYNC_LOG)
+        names = ", ".join(column.name for column in SYNC_LOG.columns)
+        yield SYNC_LOG, f"SELECT {names} FROM {DATASET}.{SYNCS.name}"
+    rows = [
+        (table.name, column.name, column.type.label, column.description, source(table, column), column.personal)
+        for table in described
+        for column in table.columns
+    ]
+    values = sql.values(rows, "d", [column.name for column in DATA_DICTIONARY.columns])
+    yield DATA_DICTIONARY, sql.select("*").from_(values).sql(dialect)
+
+
+def source(table: Table, column: Column) -> str:
+    """Where the values of a column come from, in words."""
+    name = column.name
+    if table.name in RESOURCES and name not in ADDED:
+        return f"the API's field `{name}`" + (f", else the id in `{lifted}`" if (lifted := column.lifted_from) else "")
+    if table.name in MARTS:
+        return f"the SQL of `{table.name}`"
+    if table.name in VIEWS:
+        return f"`{SYNCS.name}.{name}`" if table is SYNC_LOG else "the declaration of the tables"
+    return "the sync"

@@ -1,0 +1,87 @@
+"""The assets that things are looked up in: `data_dictionary`, where any column is found, and `sync_log`.
+
+Each is a view; what it gives, `dictionary` says.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC
+from typing import Any
+
+import dagster as dg
+
+from analytics_assets import dictionary, history, profile, tables, warehouse
+from analytics_assets.catalog import REFERENCE_GROUP, asset_spec, table_schema
+from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
+
+TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
+FIND = "To find one, type a part of its name into *Filter columns*; which of them are personal data is said below."
+LAST_SYNCS = (
+    f"SELECT resource, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE finished_at = "
+    f"(SELECT max(finished_at) FROM {SYNC_LOG.name} AS others WHERE others.resource = log.resource) ORDER BY resource"
+)
+
+
+def _every_column() -> Iterator[dg.TableColumn]:
+    """The columns of all tables by their full names, each with its source and a link to the page of its table."""
+    for table in (*TABLES, *VIEWS.values()):
+        page = "" if table.name in LEDGER else f" See [{table.name}](/assets/{table.name})."
+        for column, shown in zip(table.columns, table_schema(table).columns, strict=True):
+            text = f"{column.description} From {dictionary.source(table, column)}.{page}"
+            yield dg.TableColumn(f"{table.name}.{column.name}", shown.type, text, shown.constraints, shown.tags)
+
+
+def _personal() -> str:
+    """Which tables have which personal data, as Markdown."""
+    names = {table.name: [column.name for column in table.columns if column.personal] for table in TABLES}
+    rows = [f"{name}|{', '.join(columns)}" for name, columns in names.items() if columns]
+    return "\n".join(["table|personal data", "-|-", *rows])
+
+
+def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
+    @dg.multi_asset(name=view.name, specs=[spec])
+    def make() -> dg.MaterializeResult[Any]:
+        with warehouse.connection() as client:
+            if not tables.exists(client, SYNCS.name):  # before the first sync
+                if not client.has_dataset():
+                    client.create_dataset()
+                tables.make(client, SYNCS)
+            query = dict(dictionary.views(TABLES, client.capabilities.sqlglot_dialect))[view]
+            tables.make_view(client, view, query)
+            [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {view.name}") or [(0,)]
+            metadata = _last_syncs(client) if view is SYNC_LOG else {}
+            name = tables.full_name(client, view)
+        return dg.MaterializeResult(metadata={**metadata, "dagster/row_count": rows, "dagster/table_name": name})
+
+    return make
+
+
+def _last_syncs(client: warehouse.SqlClient) -> dict[str, Any]:
+    """The last sync of each resource as a table, and how many rows they set aside."""
+    last = client.execute_sql(LAST_SYNCS) or []
+    lines = [([name, f"{time.astimezone(UTC):%H:%M, %d %b %Y}"], counts) for name, time, *counts in last]
+    header = "resource|at (UTC)|rows|rejected"
+    return {
+        "last_syncs": dg.MetadataValue.md(profile.inline(header, lines)),
+        "rejected_rows": sum(rejected for *_, rejected in last),
+    }
+
+
+assets = [
+    _asset(
+        DATA_DICTIONARY,
+        asset_spec(DATA_DICTIONARY, REFERENCE_GROUP, "sql")
+        .replace_attributes(description=f"{DATA_DICTIONARY.description} {FIND}")
+        .merge_attributes(
+            metadata={
+                "dagster/column_schema": dg.TableSchema([*_every_column()]),
+                "personal_data": dg.MetadataValue.md(_personal()),
+            }
+        ),
+    ),
+    _asset(
+        SYNC_LOG,
+        asset_spec(SYNC_LOG, REFERENCE_GROUP, "sql", RESOURCES).replace_attributes(
+            automation_condition=history.follow_parents
+        ),
+    ),
+]
