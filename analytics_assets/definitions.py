@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from analytics_assets import assets, automation, checks, marts
+from analytics_assets import assets, automation, checks, marts, trust
 
 defs = dg.Definitions(
-    assets=[*assets.assets, *marts.assets],
+    assets=trust.trusted([*assets.assets, *marts.assets]),
     asset_checks=checks.checks,
     jobs=[automation.analytics_job, *automation.resource_jobs],
     schedules=[automation.nightly_schedule],

@@ -263,7 +263,7 @@ def test_a_failed_run_is_reported(
         run = report(instance, result)
     [message] = messages
     assert message.startswith(f"Run {run.run_id[:8]} of analytics_job failed.\nusers was not loaded: HTTP 404 from")
-    assert message.endswith("It has never been loaded.")
+    assert message.endswith("It has never been loaded. Materialize it again once that is settled.")
 
 
 def test_a_broken_webhook_does_not_give_its_address_away(
