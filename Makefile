@@ -44,6 +44,9 @@ bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an 
 docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
 	$(BIN)/python -m analytics_assets.schema > TABLES.md
 
+screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on the sample data
+	@$(BIN)/python -m analytics_assets_tests.screenshots
+
 constraints: $(VENV)/dev  ## pin the newest versions that fit together
 	rm -rf $(VENV)-pins && $(PYTHON) -m venv $(VENV)-pins
 	$(VENV)-pins/bin/python -m pip install --quiet -e '.[sample,dev]'
@@ -75,4 +78,4 @@ benchmarks/.venv-%/made: benchmarks/requirements-%.txt
 	@-$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-.PHONY: help run ui ui-readonly test test-ui test-long check bench bench-full docs constraints
+.PHONY: help run ui ui-readonly test test-ui test-long check bench bench-full docs screenshots constraints

@@ -3,7 +3,7 @@
 The way of the data: `source` (the API as data) reads answers through `client` and `readahead`, `paging` makes pages of
 them, `batches` and `values` typed rows, `warehouse` takes those, `ledger` enters the sync, `marts` join the tables, and
 `published` is the copy that analysts read.
-`assets`, `checks` and `automation` show all of it to Dagster. `schema` says what every table is.
+`assets`, `checks`, `trust` and `automation` show all of it to Dagster. `schema` says what every table is.
 """
 
 from analytics_assets import environment

@@ -271,7 +271,9 @@ def test_new_rows_are_fetched_and_the_marts_follow_once(page: Page, ui: Ui) -> N
     settled(ui, "trainings", *followers, since=before)
     page.goto("/runs")
     expect(page.get_by_text("grown/trainings").first).to_be_visible()
-    tick = "{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors { name sensorState { ticks { id } } } } "
+    tick = (
+        "{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors { name sensorState { ticks { id } } } } "
+    )
     tick += "} } }"
 
     def ticks() -> int:
