@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 from analytics_assets.environment import PROJECT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SECONDS = 30
+SECONDS = 90
 LAPTOP: ViewportSize = {"width": 1440, "height": 900}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Error, Page, expect
 
+from analytics_assets.__main__ import LINKS
 from analytics_assets.environment import PROJECT
 from analytics_assets_tests.browsing import LAPTOP, Ui, chromium, home, serving, wait_for
 
@@ -60,12 +61,17 @@ def failure(page: Page) -> None:
     expect(page.get_by_text("users was not loaded").first).to_be_visible()
 
 
+def steps(page: Page) -> None:
+    """Gives the steps the whole height."""
+    page.get_by_role("button", name="Re-execute").locator("xpath=preceding::button[1]").click()
+
+
 # What to open, a text that is there when it is drawn, and what to do then.
 PICTURES: dict[str, tuple[str, str, Callable[[Page], None] | None]] = {
     "catalog": ("/assets", "Failed", None),
-    "lineage": ("/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api", "Failed", None),
+    "lineage": (LINKS["Lineage:"], "Materialized", None),
     "asset": ("/assets/registrations_enriched", "Passing", None),
-    "run": ("/runs/RUN", "RUN_SUCCESS", None),
+    "run": ("/runs/RUN", "RUN_SUCCESS", steps),
     "column": ("/assets/registrations_enriched", "Passing", column("days_to_complete")),
     "overdue": ("/assets/training_outcomes", "Passing", section("Metadata")),
     "failure": ("/assets/users", "Failed in", failure),
@@ -97,6 +103,7 @@ def main() -> int:
         [first_run] = ui.runs()
         ui.steer("faults", trainings=None, users="status:403")
         night(ui)
+        expect.set_options(timeout=20_000)
         for name in sys.argv[1:] or PICTURES:
             page = browser.new_page(base_url=ui.url, viewport=LAPTOP)
             try:
