@@ -331,6 +331,7 @@ def test_analysts_can_only_look(browser: Browser, ui: Ui, environment: dict[str,
         page = browser.new_page(base_url=looking.url, viewport=LAPTOP)
         page.goto(looking.links()["Lineage"])
         expect(page.get_by_role("button", name="Materialize all")).to_be_disabled()
+        wait_for(lambda: fresh(ui, "users"), "how fresh it is was not evaluated")
         page.goto("/assets/users")
         expect(page.get_by_text("Passing").first).to_be_visible()
         expect(page.get_by_role("button", name="Materialize").first).to_be_disabled()
