@@ -9,7 +9,7 @@ import pytest
 from analytics_assets import assets, trust
 from analytics_assets.definitions import defs
 
-NODES = [defs.resolve_asset_graph().get(key) for key in defs.resolve_asset_graph().get_all_asset_keys()]
+NODES = [defs.resolve_asset_graph().get(key) for key in sorted(defs.resolve_asset_graph().get_all_asset_keys())]
 CUT = 50  # characters of a description that the catalog shows
 
 
