@@ -1,6 +1,5 @@
 # One command each; `make help` lists them.
 VENV ?= .venv
-PORT ?= 3000
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
 BIN = $(VENV)/bin
@@ -14,8 +13,11 @@ help:  ## list the targets
 run: $(VENV)/run  ## sync the API once (the sample API where no API_KEY is set) and print what was made
 	@$(BIN)/python -m analytics_assets run
 
-ui: $(VENV)/run  ## serve the Dagster UI on the same data, at http://127.0.0.1:3000 (PORT=... for another)
-	@$(BIN)/python -m analytics_assets ui --port $(PORT)
+ui: $(VENV)/run  ## serve the Dagster UI on the same data, at http://127.0.0.1:3000/assets (PORT=... for another)
+	@$(BIN)/python -m analytics_assets ui $(PORT:%=--port %)
+
+ui-readonly: $(VENV)/run  ## serve it for those who look only, also beside the other, at http://127.0.0.1:3001/assets
+	@$(BIN)/python -m analytics_assets ui --read-only $(PORT:%=--port %)
 
 test: $(VENV)/dev  ## run the tests
 	$(BIN)/python -m pytest -m "not ui and not long" -n auto --dist worksteal
@@ -41,6 +43,9 @@ bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an 
 
 docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
 	$(BIN)/python -m analytics_assets.schema > TABLES.md
+
+screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on the sample data
+	@$(BIN)/python -m analytics_assets_tests.screenshots
 
 constraints: $(VENV)/dev  ## pin the newest versions that fit together
 	rm -rf $(VENV)-pins && $(PYTHON) -m venv $(VENV)-pins
@@ -73,4 +78,4 @@ benchmarks/.venv-%/made: benchmarks/requirements-%.txt
 	@-$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-.PHONY: help run ui test test-ui test-long check bench bench-full docs constraints
+.PHONY: help run ui ui-readonly test test-ui test-long check bench bench-full docs screenshots constraints

@@ -3,7 +3,8 @@
 The way of the data: `source` (the API as data) reads answers through `client` and `readahead`, `paging` makes pages of
 them, `batches` and `values` typed rows, `warehouse` takes those, `ledger` enters the sync, `marts` join the tables, and
 `published` is the copy that analysts read, `dictionary` the views that explain both.
-`assets`, `profile`, `reference`, `checks` and `automation` show all of it to Dagster. `schema` says what tables are.
+`assets`, `profile`, `reference`, `checks`, `trust` and `automation` show all of it to Dagster. `schema` says what each
+table is.
 """
 
 from analytics_assets import environment

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +26,12 @@ from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
 from analytics_assets.token import BearerToken, InsecureUrl, shown
 from analytics_assets.warehouse import SameFile
+
+# Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
+LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}
+# Only warnings, or the links are gone in a minute of ticks.
+SERVE = ["dagster", "dev", "--log-level", "warning"]
+LOOK = ["dagster_webserver", "--read-only", "--dagster-log-level", "warning", "--code-server-log-level", "warning"]
 
 
 class Refused(Exception):
@@ -110,24 +116,32 @@ def run() -> int:
         return report(names, results)
 
 
-def ui(port: int) -> int:
-    """Serve the Dagster UI, with the daemon that runs schedules and sensors, until interrupted."""
+def ui(port: int, read_only: bool) -> int:
+    """Serve the Dagster UI until interrupted, with the daemon that runs schedules and sensors.
+
+    Where it is read-only it changes nothing, calls no API, and may stand beside the other one.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise Refused(f"port {port} is taken; choose another: make ui PORT={port + 1}") from None
+            raise Refused(f"port {port} is taken; choose another: PORT={port + 9}") from None
     # A shell that starts this in the background makes it ignore interrupts, and everything that it starts.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    with api() as url:
+    with nullcontext() if read_only else api() as url:
         with dagster() as instance:
-            history.end_lost_runs(instance)
-        print(f"Reading {url}\nThe UI will be at http://127.0.0.1:{port}/assets", flush=True)
-        # Not in the project's folder: there Dagster would let a .env file go before the environment.
+            if not read_only:
+                history.end_lost_runs(instance)
+        reading = [f"Reading {url}"] if url else []
+        print(
+            *reading, *(f"{what} http://127.0.0.1:{port}{path}" for what, path in LINKS.items()), sep="\n", flush=True
+        )
         where = ["-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
-        process = subprocess.Popen([sys.executable, "-m", "dagster", "dev", *where], cwd=os.environ["DAGSTER_HOME"])
+        # Not in the project's folder: there Dagster would let a .env file go before the environment.
+        command = [sys.executable, "-m", *(LOOK if read_only else SERVE), *where]
+        process = subprocess.Popen(command, cwd=os.environ["DAGSTER_HOME"])
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -140,11 +154,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m analytics_assets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="sync everything once and print what was made")
-    commands.add_parser("ui", help="serve the Dagster UI").add_argument("--port", type=int, default=3000)
+    serve = commands.add_parser("ui", help="serve the Dagster UI")
+    serve.add_argument("--read-only", action="store_true", help="for those who look only")
+    serve.add_argument("--port", type=int, help="default: 3000, or 3001 where it is read-only")
     arguments = parser.parse_args()
     try:
         environment.check()
-        return run() if arguments.command == "run" else ui(arguments.port)
+        if arguments.command == "run":
+            return run()
+        return ui(arguments.port or 3000 + arguments.read_only, arguments.read_only)
     except (Refused, SameFile, environment.WrongSetting) as refusal:
         print(refusal, file=sys.stderr)
         return 2

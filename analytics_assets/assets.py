@@ -166,8 +166,8 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
             logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, text, seconds)
             raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from shown
-        remedy = "; run again later" if transient else ""
-        what = f"{table.name} was not loaded: {text}{remedy}. {known['held']}"
+        when = "later" if transient else "once that is settled"
+        what = f"{table.name} was not loaded: {text}. {known['held']} Materialize it again {when}."
         raise dg.Failure(what, {"cause": text}, allow_retries=False) from shown
 
 

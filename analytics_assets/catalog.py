@@ -1,4 +1,4 @@
-"""How a declared table stands in Dagster's catalog: description, columns, owners, kinds, tags."""
+"""How a declared table stands in Dagster's catalog: description, grain, columns, kinds, tags."""
 
 import os
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ REFERENCE_GROUP = "reference"  # beside the marts it would pull their box in the
 
 
 def table_schema(table: Table) -> dg.TableSchema:
-    """The columns of `table` with types, meaning, constraints and, for personal data, a tag."""
+    """The columns of `table` with types, meaning, constraints and, for personal data, a tag; its grain above them."""
 
     has_key = table.name not in {**LEDGER, **VIEWS}
 
@@ -24,7 +24,7 @@ def table_schema(table: Table) -> dg.TableSchema:
         constraints = dg.TableColumnConstraints(nullable=c.nullable, unique=has_key and c.name == table.key)
         return dg.TableColumn(c.name, c.type.label, c.description, constraints, PERSONAL if c.personal else {})
 
-    return dg.TableSchema([column(c) for c in table.columns])
+    return dg.TableSchema([column(c) for c in table.columns], dg.TableConstraints([table.grain]))
 
 
 def asset_spec(table: Table, group: str, tool: str, deps: Iterable[str] = ()) -> dg.AssetSpec:
@@ -34,7 +34,6 @@ def asset_spec(table: Table, group: str, tool: str, deps: Iterable[str] = ()) ->
         deps=sorted(deps),
         description=table.description,
         group_name=group,
-        owners=[os.environ["ASSET_OWNER"]],
         kinds={tool, os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"]},
         tags=PERSONAL if any(column.personal for column in table.columns) else {},
         metadata={

@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from analytics_assets import assets, automation, checks, marts, reference
+from analytics_assets import assets, automation, checks, marts, reference, trust
 
 defs = dg.Definitions(
-    assets=[*assets.assets, *marts.assets, *reference.assets],
+    assets=trust.trusted([*assets.assets, *marts.assets, *reference.assets]),
     asset_checks=checks.checks,
     jobs=[automation.analytics_job, *automation.resource_jobs],
     schedules=[automation.nightly_schedule],

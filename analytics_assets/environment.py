@@ -23,6 +23,7 @@ DEFAULTS = {
     "NEW_ROWS_SECONDS": "300",
     "AUTOMATION": "stopped",  # what calls the API by itself; or running
     "ASSET_OWNER": "team:analytics",
+    "FRESH_HOURS": "26",  # after which a table is late, and stale after twice as many: the nightly sync and two more
     "READ_AHEAD": "8",  # pages in flight at once
     "RESUME_HOURS": "6",  # how long pages that were read before a crash may be used
     "MOST_PAGES": "100000",  # of a resource, behind which a server is taken to go on for ever

@@ -84,9 +84,11 @@ class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(context, context.candidate_subset if outdated else context.get_empty_subset())
 
 
-# Dagster's own `eager` forgets an update that comes in the same half minute as the mart's own last one.
+# Dagster's own `eager` forgets an update that comes in the same half minute as the mart's own last one, and one by a
+# run that was to make the mart too but failed before.
+updated = AutomationCondition.newly_updated() | AutomationCondition.will_be_requested()
 follow_parents = (
-    AutomationCondition.any_deps_updated().since(AutomationCondition.newly_requested())
+    AutomationCondition.any_deps_match(updated).since(AutomationCondition.newly_requested())
     & IsOutdated()
     & ~AutomationCondition.any_deps_missing()
     & ~AutomationCondition.any_deps_in_progress()

@@ -59,6 +59,11 @@ class Table:
         return self.columns[0].name
 
     @property
+    def grain(self) -> str:
+        """What one row is, short enough for a line of the catalog."""
+        return self.description.partition(".")[0]
+
+    @property
     def fields(self) -> list[str]:
         """The names of the columns that come from fields of the API, in order."""
         return [column.name for column in self.columns if column.name not in ADDED]
@@ -111,7 +116,7 @@ RESOURCES: Mapping[str, Table] = {
     for table in (
         _resource(
             "users",
-            "One row a learner account of the learning platform.",
+            "One row a learner account.",
             Column("email", EMAIL, "Address the learner signs in with.", personal=True),
             Column("segments", JSON, "Audience segments the learner belongs to, as a list."),
             Column("display_name", TEXT, "Name shown to others.", personal=True),
@@ -127,14 +132,14 @@ RESOURCES: Mapping[str, Table] = {
         ),
         _resource(
             "trainings",
-            "One row a training that learners can be registered for.",
+            "One row a training that learners register for.",
             Column("type", TEXT, "Kind of training, such as a course or a live event."),
             Column("name", TEXT, "Title of the training."),
             Column("created_at", TIME, "When the training was created."),
         ),
         _resource(
             "registrations",
-            "One row a registration of a learner for a piece of content.",
+            "One row a registration of a learner for content.",
             Column("completed_at", TIME, "When the learner completed the content."),
             Column("is_completed", BOOLEAN, "Whether the API counts the content as completed."),
             Column("completion_percentage", NUMBER, "Progress through the content, 0 to 100."),
@@ -150,7 +155,7 @@ RESOURCES: Mapping[str, Table] = {
         ),
         _resource(
             "certifications",
-            "One row a certification that learners can be awarded.",
+            "One row a certification that can be awarded.",
             *_CERTIFICATION,
             Column("created_at", TIME, "When the certification was created."),
             Column("awarded_by_name", TEXT, "Person who signs the certificate.", personal=True),

@@ -240,6 +240,11 @@ def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize
     assert requested() == 0, "a parent is being made"
     instance.report_run_canceled(running)
     assert requested() == 1
+    materialize(JOIN.to_user_string())
+    assert requested() == 0
+    api.always["users"] = status(404)
+    materialize(*parents, JOIN.to_user_string())
+    assert requested() == 1, "what the run could make is not forgotten because it could not make the join"
 
 
 def report(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> dg.DagsterRun:
@@ -263,7 +268,7 @@ def test_a_failed_run_is_reported(
         run = report(instance, result)
     [message] = messages
     assert message.startswith(f"Run {run.run_id[:8]} of analytics_job failed.\nusers was not loaded: HTTP 404 from")
-    assert message.endswith("It has never been loaded.")
+    assert message.endswith("It has never been loaded. Materialize it again once that is settled.")
 
 
 def test_a_broken_webhook_does_not_give_its_address_away(

@@ -14,6 +14,7 @@ import yaml
 from analytics_assets import environment
 from analytics_assets.environment import DEFAULTS, PROJECT
 from analytics_assets.schema import LEDGER, MARTS, RESOURCES, VIEWS, as_markdown
+from analytics_assets_tests.screenshots import PICTURES
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 
@@ -100,3 +101,11 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(name, value)
     with pytest.raises(environment.WrongSetting, match=f"{name} is {value!r}, and must be a number like"):
         environment.check()
+
+
+def test_every_picture_is_taken_by_the_command() -> None:
+    """What the documentation shows is what `make screenshots` takes, no more and no less, and quick to load."""
+    shown = {name for page in PROJECT.glob("*.md") for name in re.findall(r"\(docs/(\w+)\.png\)", page.read_text())}
+    assert shown == set(PICTURES)
+    for picture in (PROJECT / "docs").glob("*.png"):
+        assert picture.stat().st_size < 200_000, picture

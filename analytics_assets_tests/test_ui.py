@@ -1,49 +1,33 @@
-"""The Dagster UI as `make ui` serves it, seen in a browser (the system's Chromium) and asked by GraphQL."""
+"""The Dagster UI as `make ui` serves it, seen in a browser (the system's Chromium) and asked by GraphQL.
+
+The tests are one story, in this order: an empty warehouse, a first run, a fault and its end, rows that come in.
+"""
 
 import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from analytics_assets.environment import PROJECT
+from analytics_assets import marts
+from analytics_assets.definitions import defs
 from analytics_assets.schema import MARTS, RESOURCES, VIEWS
-from analytics_assets_tests.contract_api import TOKEN, serving, status
+from analytics_assets_tests.browsing import LAPTOP, SECONDS, Ui, chromium, home, serving, wait_for
+from analytics_assets_tests.contract_api import TOKEN, status
+from analytics_assets_tests.contract_api import serving as serving_contract
 from analytics_assets_tests.webhook import receiving
 
 pytestmark = pytest.mark.ui
 
-ASSETS = [*RESOURCES, *MARTS, *VIEWS, "published_database"]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SECONDS = 90
-Ask = Callable[[str], Any]
-
-
-def wait_for(what: Callable[[], Any], why: str, seconds: float = SECONDS) -> Any:
-    """What `what` gives once it is true; an error that says `why` if it never is."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"waited in vain: {why}")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+ASSETS = sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
+ALONE = "data_dictionary"  # made from nothing but the declaration
+MADE = [name for name in ASSETS if name not in RESOURCES and name != ALONE]
+OF_USERS = ["users", *(name for name in MADE if name not in MARTS or "users" in marts.sources(MARTS[name]))]
 
 
 @pytest.fixture(scope="module")
@@ -56,151 +40,139 @@ def messages() -> Iterator[tuple[str, list[str]]]:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory, messages: tuple[str, list[str]]) -> dict[str, str]:
     """An environment with a Dagster home and an empty warehouse of its own, and no key."""
-    folder = tmp_path_factory.mktemp("ui")
-    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", folder)
-    return {
-        **os.environ,
-        "API_KEY": "",
-        "FAILURE_WEBHOOK_URL": messages[0],
-        "DAGSTER_HOME": str(folder),
-        "DLT_DATA_DIR": str(folder / "dlt"),
-        "DESTINATION__WAREHOUSE__CREDENTIALS": str(folder / "warehouse.duckdb"),
-    }
+    told = {"FAILURE_WEBHOOK_URL": messages[0], "REPOSITORY_URL": "https://git.example/blob/main"}
+    return home(tmp_path_factory.mktemp("ui")) | told
 
 
 @pytest.fixture(scope="module")
-def url(environment: dict[str, str]) -> Iterator[str]:
-    """`make ui` with the sample API, ended by an interrupt."""
-    port = free_port()
-    folder = Path(environment["DAGSTER_HOME"])
-    command = [sys.executable, "-m", "analytics_assets", "ui", "--port", str(port)]
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None, (folder / "log").read_text()
-        try:
-            return requests.get(f"{url}/server_info", timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
-    try:
-        wait_for(answers, "the UI does not answer")
-        yield url
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def ask(url: str) -> Ask:
-    """The data of a GraphQL answer."""
-
-    def query(text: str) -> Any:
-        answer = requests.post(f"{url}/graphql", json={"query": text}, timeout=30).json()
-        assert not answer.get("errors"), answer
-        return answer["data"]
-
-    wait_for(lambda: query("{ assetNodes { id } }")["assetNodes"], "no asset is loaded")
-    return query
+def ui(environment: dict[str, str]) -> Iterator[Ui]:
+    """The engineer's UI, on the sample API."""
+    with serving(environment) as ui:
+        yield ui
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.fail("Chromium is missing; on Debian: apt-get install chromium")
-    with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(browser: Browser, ui: Ui, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page at laptop size; `SCREENSHOTS=<folder>` keeps what each test saw last."""
-    page = browser.new_page(base_url=url, viewport={"width": 1440, "height": 900})
+    page = browser.new_page(base_url=ui.url, viewport=LAPTOP)
     page.set_default_timeout(SECONDS * 1000)
-    expect.set_options(timeout=SECONDS * 1000)
     yield page
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{request.node.name}.png")
     page.close()
 
 
-def materialized(ask: Ask) -> dict[str, str]:
-    """The run that made each asset last, by asset."""
-    nodes = ask("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }")["assetNodes"]
-    made = {node["assetKey"]["path"][0]: node["assetMaterializations"] for node in nodes}
-    return {name: events[0]["runId"] for name, events in made.items() if events}
+def newest(ui: Ui) -> dict[str, str]:
+    """The run that made each asset last."""
+    return {name: runs[0] for name, runs in ui.materialized().items() if runs}
 
 
-def test_every_asset_is_there_before_any_run(page: Page, ask: Ask) -> None:
-    """The catalog lists all assets with their descriptions, groups and kinds."""
-    page.goto("/assets")
+def test_the_printed_links_lead_to_something(page: Page, ui: Ui) -> None:
+    """Of the two addresses that `make ui` prints, one shows every asset and the other what the marts are made from."""
+    links = ui.links()
+    page.goto(links["Tables"])
     for name in ASSETS:
         expect(page.get_by_role("link", name=name, exact=False).first).to_be_visible()
-    expect(page.get_by_text("analytics_api").first).to_be_visible()
     expect(page.get_by_text("One row a learner account").first).to_be_visible()
-    nodes = ask("{ assetNodes { assetKey { path } groupName kinds owners { ... on TeamAssetOwner { team } } } }")
-    for node in nodes["assetNodes"]:
+    page.goto(links["Lineage"])
+    for name in (*MARTS, "users"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_every_asset_is_described_before_any_run(ui: Ui) -> None:
+    """All assets have their group, owner, criticality, freshness policy and code; the tables also their kinds."""
+    nodes = ui.ask(
+        "{ assetNodes { assetKey { path } groupName kinds tags { key value } owners { ... on TeamAssetOwner { team } } "
+        "internalFreshnessPolicy { __typename } metadataEntries { __typename } } }"
+    )["assetNodes"]
+    for node in nodes:
         [name] = node["assetKey"]["path"]
-        tools = {"dlt"} if name in RESOURCES else set() if name == "published_database" else {"sql"}
         assert node["groupName"] == (
             "analytics_api" if name in RESOURCES else "reference" if name in VIEWS else "marts"
         )
-        assert set(node["kinds"]) == {*tools, "duckdb"}
         assert node["owners"] == [{"team": "analytics"}]
+        assert node["internalFreshnessPolicy"]
+        assert "criticality" in {tag["key"] for tag in node["tags"]}
+        assert {"__typename": "CodeReferencesMetadataEntry"} in node["metadataEntries"]
+        if name in (*RESOURCES, *MARTS):
+            assert set(node["kinds"]) == {"dlt" if name in RESOURCES else "sql", "duckdb"}
 
 
-def test_only_this_machine_reaches_it(url: str) -> None:
+def test_only_this_machine_reaches_it(ui: Ui) -> None:
     """The UI has no login, and listens on 127.0.0.1 and no other address of this machine."""
     with pytest.raises(requests.ConnectionError):
-        requests.get(url.replace("127.0.0.1", "127.0.0.2"), timeout=5)
+        requests.get(ui.url.replace("127.0.0.1", "127.0.0.2"), timeout=5)
 
 
 def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
-    """An asset's page shows its description, its owner, and its columns with meaning and mark of personal data."""
+    """An asset's page shows its description, owner, code, and its columns with meaning and mark of personal data."""
     page.goto("/assets/registrations_enriched")
     expect(page.get_by_text("Only deleted ones are left out").first).to_be_visible()
     expect(page.get_by_text("Days from registration to completion, by UTC date.").first).to_be_visible()
     expect(page.get_by_text("personal_data").first).to_be_visible()
     expect(page.get_by_text("analytics", exact=True).first).to_be_visible()
+    expect(page.locator("a[href$='/blob/main/analytics_assets/marts/registrations_enriched.sql']")).to_be_visible()
 
 
-def test_lineage_leads_from_the_resources_to_the_join(page: Page, ask: Ask) -> None:
-    """The lineage graph draws every asset; the join stands on its three parents alone, log and copy on all of them."""
+def test_lineage_leads_from_the_resources_to_the_marts(page: Page, ui: Ui) -> None:
+    """The lineage graph draws every asset; a mart stands on the tables that its SQL reads, the copy on all of them."""
     page.set_viewport_size({"width": 1600, "height": 1500})
     page.goto(
         "/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api%2Cglobal%40global%3Areference"
     )
     for name in ASSETS:
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
-    nodes = ask("{ assetNodes { assetKey { path } dependencyKeys { path } } }")["assetNodes"]
-    edges = {(parent["path"][0], node["assetKey"]["path"][0]) for node in nodes for parent in node["dependencyKeys"]}
-    assert edges == {
-        *((parent, "registrations_enriched") for parent in ("registrations", "trainings", "users")),
-        *((table, "published_database") for table in (*RESOURCES, *MARTS)),
-        *((table, "sync_log") for table in RESOURCES),
-    }
+    nodes = ui.ask("{ assetNodes { assetKey { path } dependencyKeys { path } } }")["assetNodes"]
+    parents = {node["assetKey"]["path"][0]: {key["path"][0] for key in node["dependencyKeys"]} for node in nodes}
+    assert parents["registrations_enriched"] == {"registrations", "trainings", "users"}
+    assert parents["published_database"] >= {*RESOURCES, *MARTS}
+    assert not any(parents[name] for name in RESOURCES)
 
 
-def test_materialize_all_and_one(page: Page, ask: Ask) -> None:
-    """Materialize all makes all of them; a selection of one makes that one."""
+def test_materialize_all(page: Page, ui: Ui) -> None:
+    """One click makes all assets in one run, which ends well."""
     page.goto("/asset-groups")
     page.get_by_role("button", name="Materialize all").click()
-    wait_for(lambda: set(materialized(ask)) == set(ASSETS), "not all assets were made")
-    first = materialized(ask)
-    assert len(set(first.values())) == 1
-    runs = "{ runsOrError { ... on Runs { results { status } } } }"
-    wait_for(lambda: ask(runs)["runsOrError"]["results"][0]["status"] == "SUCCESS", "the run is not green")
-    page.goto("/assets/certifications")
-    page.get_by_role("button", name="Materialize").first.click()
-    wait_for(lambda: materialized(ask)["certifications"] != first["certifications"], "the asset was not made again")
-    assert {name for name, run in materialized(ask).items() if run != first[name]} == {"certifications"}
-    page.goto("/assets/registrations_enriched")
-    expect(page.get_by_text("analytics.registrations_enriched").first).to_be_visible()
+    run, outcome = ui.ended({})
+    assert outcome == "SUCCESS"
+    assert newest(ui) == dict.fromkeys(ASSETS, run)
+
+
+def fresh(ui: Ui, name: str) -> bool:
+    """Whether the daemon has found the asset to be as fresh as it is to be."""
+    query = f'{{ assetNodes(assetKeys: [{{path: ["{name}"]}}]) {{ freshnessStatusInfo {{ freshnessStatus }} }} }}'
+    return bool(ui.ask(query)["assetNodes"][0]["freshnessStatusInfo"]["freshnessStatus"] == "HEALTHY")
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_an_asset_says_whether_to_trust_it(page: Page, ui: Ui, name: str) -> None:
+    """A made asset's page shows description, columns, every figure and picture, freshness and checks."""
+    [node] = ui.ask(
+        f'{{ assetNodes(assetKeys: [{{path: ["{name}"]}}]) {{ description metadataEntries {{ ...entry }} '
+        "assetMaterializations(limit: 1) { metadataEntries { ...entry } } "
+        "assetChecksOrError { ... on AssetChecks { checks { name } } } } } "
+        "fragment entry on MetadataEntry { label ... on TableSchemaMetadataEntry { schema { columns { name } } } }"
+    )["assetNodes"]
+    entries = [*node["assetMaterializations"][0]["metadataEntries"], *node["metadataEntries"]]
+    columns = [column["name"] for entry in entries for column in entry.get("schema", {}).get("columns", [])]
+    wait_for(lambda: fresh(ui, name), "how fresh it is was not evaluated")
+    page.goto(f"/assets/{name}")
+    expect(page.get_by_text("Passing").first).to_be_visible()
+    expect(page.get_by_text(re.split(r"[.`]", node["description"])[0]).first).to_be_visible()
+    for text in (*columns, *(entry["label"] for entry in entries if not entry["label"].startswith("dagster/"))):
+        expect(page.get_by_text(text, exact=True).first).to_be_attached()
+    for picture in page.locator("img[src^='data:image/svg']").all():
+        assert picture.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
+    page.goto(f"/assets/{name}?view=checks")
+    for check in node["assetChecksOrError"].get("checks", []):
+        expect(page.get_by_text(check["name"], exact=True).first).to_be_attached()
 
 
 def test_preview_and_profile_are_drawn_in_place(page: Page) -> None:
@@ -233,14 +205,27 @@ def test_checks_have_their_evidence(page: Page) -> None:
     expect(page.get_by_text("of 4,000 rows, such as").first).to_be_visible()
 
 
-def test_automation_is_there_and_ticks(page: Page, ask: Ask) -> None:
+def test_a_selection_makes_just_that(page: Page, ui: Ui) -> None:
+    """Two ticks in the catalog and a click make these two and ask for no YAML."""
+    before, known = newest(ui), ui.runs()
+    page.goto("/assets")
+    for name in ("certifications", "paths_users"):
+        page.get_by_test_id(f"checkbox-{name}").locator("xpath=..").click()
+    page.get_by_role("button", name="Materialize selected").click()
+    run, outcome = ui.ended(known)
+    assert outcome == "SUCCESS"
+    assert {name for name, made_by in newest(ui).items() if made_by == run} == {"certifications", "paths_users"}
+    assert {name for name, made_by in newest(ui).items() if made_by != before[name]} >= {"certifications"}
+
+
+def test_automation_is_there_and_ticks(page: Page, ui: Ui) -> None:
     """Schedule and sensors are listed; what does not call the API runs and ticks from the start."""
     page.goto("/automation")
     for name in ("nightly_schedule", "new_rows_sensor", "marts_sensor", "failed_run_sensor", "lost_runs_sensor"):
         expect(page.get_by_text(name).first).to_be_visible()
 
     def ticks() -> dict[str, tuple[str, bool]]:
-        sensors = ask(
+        sensors = ui.ask(
             "{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors { name sensorState { status "
             "ticks(limit: 1) { status } } } } } } }"
         )["repositoriesOrError"]["nodes"][0]["sensors"]
@@ -251,22 +236,83 @@ def test_automation_is_there_and_ticks(page: Page, ask: Ask) -> None:
     assert ticks()["new_rows_sensor"] == ("STOPPED", False)
 
 
-def test_the_join_follows_a_parent_by_itself(ask: Ask) -> None:
-    """A training list synced alone makes the join anew, without anybody asking for it."""
-    before = materialized(ask)
-    job = 'repositoryName: "__repository__", repositoryLocationName: "analytics_assets", pipelineName: "trainings_job"'
-    launch = "mutation {{ launchRun(executionParams: {{ selector: {{ {} }}, runConfigData: {{}} }}) {{ __typename }} }}"
-    assert ask(launch.format(job))["launchRun"]["__typename"] == "LaunchRunSuccess"
-    wait_for(lambda: materialized(ask)["trainings"] != before["trainings"], "trainings were not synced")
-    join = "registrations_enriched"
-    wait_for(lambda: materialized(ask)[join] != before[join], "the join did not follow")
-    changed = {name for name, run in materialized(ask).items() if run != before[name]}
-    assert {"trainings", join} <= changed <= {"trainings", join, "sync_log"}
+def settled(ui: Ui, *names: str, since: dict[str, str]) -> None:
+    """Waits until all these assets have been made again, by a run that has ended."""
+    wait_for(lambda: all(newest(ui)[name] != since[name] for name in names), f"{names} were not all made again")
+    wait_for(lambda: {*ui.runs().values()} <= {"SUCCESS", "FAILURE"}, "a run does not end")
 
 
-def test_a_failed_make_run_is_reported(ask: Ask, environment: dict[str, str], messages: tuple[str, list[str]]) -> None:
+def test_a_failed_resource_says_why(page: Page, ui: Ui) -> None:
+    """From its page two clicks lead to asset, cause, what the table holds and what to do; the others are green."""
+    before, known = newest(ui), ui.runs()
+    ui.steer("faults", users="status:403")
+    page.goto("/asset-groups")
+    page.get_by_role("button", name="Materialize all").click()
+    run, outcome = ui.ended(known)
+    assert outcome == "FAILURE"
+    page.goto("/assets/users")
+    expect(page.get_by_text("Failed in").first).to_be_visible()
+    page.get_by_role("tab", name="Events").click()
+    page.get_by_role("button", name="View logs").click()
+    told = page.get_by_text(
+        re.compile(r"users was not loaded: HTTP 403 from .*/v1/users.* check what API_KEY may read")
+    )
+    expect(told.first).to_be_visible()
+    expect(told.first).to_contain_text("The table still holds 400 rows")
+    expect(told.first).to_contain_text("Materialize it again once that is settled.")
+    assert {name for name, made_by in newest(ui).items() if made_by == run} == {*RESOURCES, ALONE} - {"users"}
+    settled(ui, *(name for name in ASSETS if name != "users"), since=before)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_USERS if name in MARTS])
+def test_what_depends_on_a_failed_resource_names_it(page: Page, name: str) -> None:
+    """A mart that has been made without its newest parent is green, and says which parent is how old."""
+    page.goto(f"/assets/{name}?view=checks&checkDetail=parents_are_up_to_date")
+    expect(page.get_by_text("Behind: users is 0.0 hours old.").first).to_be_visible()
+
+
+def test_only_what_failed_is_repeated(page: Page, ui: Ui) -> None:
+    """ "From asset failure" makes the failed resource and what it has blocked, and asks the API for nothing else."""
+    before, known = newest(ui), ui.runs()
+    ui.steer("faults", users=None)
+    [failed] = [run for run, outcome in known.items() if outcome == "FAILURE"]
+    page.goto(f"/runs/{failed}")
+    again = page.get_by_role("button", name=re.compile("Re-execute"))
+    again.locator("xpath=following::button[1]").click()
+    page.get_by_role("menuitem", name="From asset failure").click()
+    run, outcome = ui.ended(known)
+    assert outcome == "SUCCESS"
+    assert {name for name, made_by in newest(ui).items() if made_by == run} == {*OF_USERS}
+    assert {name for name in RESOURCES if newest(ui)[name] != before[name]} == {"users"}
+
+
+def test_new_rows_are_fetched_and_the_marts_follow_once(page: Page, ui: Ui) -> None:
+    """Switched on, the sensor has what has grown synced; what is made from it follows by itself, once."""
+    before, counts = newest(ui), {name: len(runs) for name, runs in ui.materialized().items()}
+    ui.ask(f"mutation {{ startSensor(sensorSelector: {SENSOR}) {{ __typename }} }}")
+    ui.steer("rows", trainings=3)
+    followers = [name for name in MADE if name not in MARTS or "trainings" in marts.sources(MARTS[name])]
+    settled(ui, "trainings", *followers, since=before)
+    page.goto("/runs")
+    expect(page.get_by_text("grown/trainings").first).to_be_visible()
+    tick = (
+        "{ repositoriesOrError { ... on RepositoryConnection { nodes { sensors { name sensorState { ticks { id } } } } "
+    )
+    tick += "} } }"
+
+    def ticks() -> int:
+        [node] = ui.ask(tick)["repositoriesOrError"]["nodes"]
+        return next(len(s["sensorState"]["ticks"]) for s in node["sensors"] if s["name"] == "lost_runs_sensor")
+
+    so_far = ticks()
+    wait_for(lambda: ticks() > so_far, "the daemon has stopped")
+    made = {name: len(runs) - counts[name] for name, runs in ui.materialized().items() if len(runs) > counts[name]}
+    assert made == dict.fromkeys(("trainings", *followers), 1)
+
+
+def test_a_failed_make_run_is_reported(environment: dict[str, str], messages: tuple[str, list[str]], ui: Ui) -> None:
     """The sensor for failed runs sees a run that the UI has not started."""
-    with serving() as api:
+    with serving_contract() as api:
         api.always["users"] = status(404)
         elsewhere = environment["DESTINATION__WAREHOUSE__CREDENTIALS"] + "-elsewhere"
         real = {"API_KEY": TOKEN, "API_BASE_URL": api.url, "DESTINATION__WAREHOUSE__CREDENTIALS": elsewhere}
@@ -278,3 +324,47 @@ def test_a_failed_make_run_is_reported(ask: Ask, environment: dict[str, str], me
     wait_for(
         lambda: any("users was not loaded: HTTP 404" in message for message in told), "the failure was not reported"
     )
+
+
+HERE = 'repositoryName: "__repository__", repositoryLocationName: "analytics_assets"'
+JOB = f'{{selector: {{{HERE}, pipelineName: "users_job"}}, runConfigData: {{}}}}'
+SENSOR = f'{{{HERE}, sensorName: "new_rows_sensor"}}'
+CHANGES = [
+    f"launchRun(executionParams: {JOB}) {{ __typename }}",
+    f"launchMultipleRuns(executionParamsList: [{JOB}]) {{ __typename ... on LaunchMultipleRunsResult {{ "
+    "launchMultipleRunsResult { __typename } } }",
+    'launchRunReexecution(reexecutionParams: {parentRunId: "RUN", strategy: FROM_ASSET_FAILURE}) { __typename }',
+    'launchPartitionBackfill(backfillParams: {assetSelection: [{path: ["users"]}]}) { __typename }',
+    f"startSensor(sensorSelector: {SENSOR}) {{ __typename }}",
+    f'setSensorCursor(sensorSelector: {SENSOR}, cursor: "") {{ __typename }}',
+    f'startSchedule(scheduleSelector: {{{HERE}, scheduleName: "nightly_schedule"}}) {{ __typename }}',
+    'terminateRun(runId: "RUN") { __typename ... on TerminateRunFailure { message } }',
+    'deleteRun(runId: "RUN") { __typename }',
+    'wipeAssets(assetPartitionRanges: [{assetKey: {path: ["users"]}}]) { __typename }',
+    'reportRunlessAssetEvents(eventParams: {eventType: ASSET_MATERIALIZATION, assetKey: {path: ["users"]}}) '
+    "{ __typename }",
+    "reloadWorkspace { __typename }",
+    'shutdownRepositoryLocation(repositoryLocationName: "analytics_assets") { __typename }',
+    "setAutoMaterializePaused(paused: true)",
+    'setConcurrencyLimit(concurrencyKey: "users", limit: 0)',
+    'freeConcurrencySlots(runId: "RUN")',
+]
+
+
+def test_analysts_can_only_look(browser: Browser, ui: Ui, environment: dict[str, str]) -> None:
+    """The read-only UI beside the engineer's has the same history, and neither its buttons nor GraphQL change any."""
+    with serving(environment, "--read-only") as looking:
+        assert looking.materialized() == ui.materialized()
+        page = browser.new_page(base_url=looking.url, viewport=LAPTOP)
+        page.goto(looking.links()["Lineage"])
+        expect(page.get_by_role("button", name="Materialize all")).to_be_disabled()
+        wait_for(lambda: fresh(ui, "users"), "how fresh it is was not evaluated")
+        page.goto("/assets/users")
+        expect(page.get_by_text("Passing").first).to_be_visible()
+        expect(page.get_by_role("button", name="Materialize").first).to_be_disabled()
+        page.close()
+        before = ui.runs(), ui.materialized()
+        for change in CHANGES:
+            answer = str(looking.post(f"mutation {{ {change.replace('RUN', newest(ui)['paths_users'])} }}"))
+            assert "UnauthorizedError" in answer or "permission" in answer, (change, answer)
+        assert (ui.runs(), ui.materialized()) == before

@@ -3,7 +3,6 @@
 Which tables a mart is made from, its SQL says; what its columns mean, `schema.MARTS`.
 """
 
-import os
 import time
 from datetime import UTC, datetime
 from functools import cache
@@ -31,10 +30,16 @@ def parents(table: Table) -> list[str]:
     return sorted({found.name for found in read if found.db == warehouse.DATASET})
 
 
+def sources(table: Table) -> list[str]:
+    """The tables that the mart is made from, its parents and theirs, sorted."""
+    read = parents(table)
+    return sorted({*read, *(name for mart in read if mart in MARTS for name in sources(MARTS[mart]))})
+
+
 def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
-    """The parents of `table` whose last sync failed, each with how old the rows are that it still holds."""
+    """The sources of `table` that could not be made last time, each with how old the rows are that it still holds."""
     ages = {}
-    for parent in parents(table):
+    for parent in sources(table):
         loaded, run = history.last_materialization(instance, parent), history.last_run(instance, parent)
         if loaded and run and run.is_failure_or_canceled and run.run_id != loaded.run_id:
             age = datetime.now(UTC) - loaded.time
@@ -78,7 +83,6 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     deps=[*RESOURCES, *MARTS],
     group_name=MARTS_GROUP,
     description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
-    owners=[os.environ["ASSET_OWNER"]],
     kinds={"duckdb"},
     tags=PERSONAL,
     automation_condition=history.follow_parents,

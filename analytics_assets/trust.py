@@ -1,0 +1,40 @@
+"""Whether to trust an asset: who answers for it, how fresh it is to be, what hangs on it, and where its code is.
+
+All of it is given to finished assets, so that a new one has it unasked. What is in a table belongs in `catalog`.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable
+from datetime import timedelta
+
+import dagster as dg
+
+from analytics_assets import marts
+from analytics_assets.schema import MARTS, RESOURCES
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*CodeReference")
+
+
+def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefinition]:
+    """The assets with owner, freshness policy, criticality and, where `REPOSITORY_URL` is set, links to their code."""
+    late = timedelta(hours=float(os.environ["FRESH_HOURS"]))
+    fresh = dg.FreshnessPolicy.time_window(warn_window=late, fail_window=2 * late)
+    critical = {*MARTS, *(parent for table in MARTS.values() for parent in marts.parents(table))}
+
+    def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
+        name = spec.key.to_user_string()
+        return spec.replace_attributes(owners=[os.environ["ASSET_OWNER"]], freshness_policy=fresh).merge_attributes(
+            tags={"criticality": "high" if name in critical else "normal"}, metadata=_code(name)
+        )
+
+    return dg.map_asset_specs(complete, assets)
+
+
+def _code(name: str) -> dict[str, dg.CodeReferencesMetadataValue]:
+    """Links to the files that make the asset; those of its declaration come last."""
+    makes = [f"marts/{name}.sql"] * (name in MARTS) + ["source.py"] * (name in RESOURCES)
+    if not (url := os.environ.get("REPOSITORY_URL", "").rstrip("/")):
+        return {}
+    links = (dg.UrlCodeReference(url=f"{url}/analytics_assets/{file}", label=file) for file in (*makes, "schema.py"))
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[*links])}

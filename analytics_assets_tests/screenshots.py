@@ -1,0 +1,119 @@
+"""The pictures of the documentation, taken from a real browser on the sample data: `make screenshots`.
+
+Before them two nights pass: in the first two rows cannot be read, in the second the API refuses `users`.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Error, Page, expect
+
+from analytics_assets.__main__ import LINKS
+from analytics_assets.environment import PROJECT
+from analytics_assets_tests.browsing import LAPTOP, Ui, chromium, home, serving, wait_for
+
+FOLDER = PROJECT / "docs"
+JOB = {
+    "repositoryName": "__repository__",
+    "repositoryLocationName": "analytics_assets",
+    "pipelineName": "analytics_job",
+}
+LAUNCH = "mutation($job: ExecutionParams!) { launchRun(executionParams: $job) { __typename } }"
+
+
+def night(ui: Ui) -> None:
+    """One run of everything, until also the marts have followed it."""
+    known = ui.runs()
+    ui.ask(LAUNCH, job={"selector": JOB, "runConfigData": {}})
+    _, outcome = ui.ended(known)
+    if outcome != "SUCCESS":
+        wait_for(
+            lambda: len(ui.runs()) > len(known) + 1 and {*ui.runs().values()} <= {"SUCCESS", "FAILURE"}, "the marts"
+        )
+
+
+def section(title: str) -> Callable[[Page], None]:
+    """Scrolls to the part of an asset's page that has this title."""
+
+    def scroll(page: Page) -> None:
+        page.get_by_role("button", name=title).first.evaluate("title => title.scrollIntoView()")
+
+    return scroll
+
+
+def column(name: str) -> Callable[[Page], None]:
+    """Types the name of a column above the columns."""
+
+    def find(page: Page) -> None:
+        section("Columns")(page)
+        page.get_by_placeholder("Filter columns").fill(name)
+        expect(page.get_by_text(name).first).to_be_visible()
+
+    return find
+
+
+def failure(page: Page) -> None:
+    """The two clicks that lead to the reason."""
+    page.get_by_role("tab", name="Events").click()
+    page.get_by_role("button", name="View logs").click()
+    expect(page.get_by_text("users was not loaded").first).to_be_visible()
+
+
+def steps(page: Page) -> None:
+    """Gives the steps the whole height."""
+    page.get_by_role("button", name="Re-execute").locator("xpath=preceding::button[1]").click()
+
+
+# What to open, a text that is there when it is drawn, and what to do then.
+PICTURES: dict[str, tuple[str, str, Callable[[Page], None] | None]] = {
+    "catalog": ("/assets", "Failed", None),
+    "lineage": (LINKS["Lineage:"], "Materialized", None),
+    "asset": ("/assets/registrations_enriched", "Passing", None),
+    "run": ("/runs/RUN", "RUN_SUCCESS", steps),
+    "column": ("/assets/registrations_enriched", "Passing", column("days_to_complete")),
+    "overdue": ("/assets/training_outcomes", "Passing", section("Metadata")),
+    "failure": ("/assets/users", "Failed in", failure),
+    "meaning": ("/assets/data_dictionary", "Passing", column("pass_status")),
+    "email": ("/assets/data_dictionary", "Passing", column("email")),
+    "set_aside": ("/assets/sync_log", "Passing", section("Metadata")),
+}
+
+
+def take(page: Page, name: str, first_run: str) -> None:
+    """Take one picture."""
+    path, text, then = PICTURES[name]
+    page.goto(path.replace("RUN", first_run, 1))
+    expect(page.get_by_text(text).first).to_be_visible()
+    expect(page.get_by_text("Loading")).to_have_count(0)
+    if then:
+        then(page)
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
+
+
+def main() -> int:
+    """Take all pictures, or those that are named; 0 only if each was taken."""
+    FOLDER.mkdir(exist_ok=True)
+    missing = []
+    with tempfile.TemporaryDirectory() as folder, serving(home(Path(folder))) as ui, chromium() as browser:
+        ui.steer("faults", trainings="odd_values")
+        night(ui)
+        [first_run] = ui.runs()
+        ui.steer("faults", trainings=None, users="status:403")
+        night(ui)
+        expect.set_options(timeout=20_000)
+        for name in sys.argv[1:] or PICTURES:
+            page = browser.new_page(base_url=ui.url, viewport=LAPTOP)
+            try:
+                take(page, name, first_run)
+            except (AssertionError, Error) as error:
+                missing.append(f"{name}: {str(error).splitlines()[0]}")
+            page.close()
+    print("\n".join([f"not taken: {line}" for line in missing] or [f"The pictures are in {FOLDER}"]))
+    return len(missing) > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
