@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 
 from analytics_assets.__main__ import LINKS
 from analytics_assets.environment import PROJECT
@@ -54,11 +54,12 @@ def column(name: str) -> Callable[[Page], None]:
     return find
 
 
-def failure(page: Page) -> None:
-    """The two clicks that lead to the reason."""
+def failure(page: Page) -> Locator:
+    """The two clicks that lead to the reason; what is behind it shows the folders of whoever takes the picture."""
     page.get_by_role("tab", name="Events").click()
     page.get_by_role("button", name="View logs").click()
     expect(page.get_by_text("users was not loaded").first).to_be_visible()
+    return page.get_by_text("Stack Trace").first
 
 
 def steps(page: Page) -> None:
@@ -66,8 +67,8 @@ def steps(page: Page) -> None:
     page.get_by_role("button", name="Re-execute").locator("xpath=preceding::button[1]").click()
 
 
-# What to open, a text that is there when it is drawn, and what to do then.
-PICTURES: dict[str, tuple[str, str, Callable[[Page], None] | None]] = {
+# What to open, a text that is there when it is drawn, what to do then, and above what the picture ends if it does.
+PICTURES: dict[str, tuple[str, str, Callable[[Page], Locator | None] | None]] = {
     "catalog": ("/assets", "Failed", None),
     "lineage": (LINKS["Lineage:"], "Materialized", None),
     "asset": ("/assets/registrations_enriched", "Passing", None),
@@ -87,10 +88,12 @@ def take(page: Page, name: str, first_run: str) -> None:
     page.goto(path.replace("RUN", first_run, 1))
     expect(page.get_by_text(text).first).to_be_visible()
     expect(page.get_by_text("Loading")).to_have_count(0)
-    if then:
-        then(page)
+    foot = then(page) if then else None
     page.wait_for_load_state("networkidle")
-    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled")
+    box = foot.bounding_box() if foot else None
+    height = box["y"] if box else LAPTOP["height"]
+    clip: FloatRect = {"x": 0, "y": 0, "width": LAPTOP["width"], "height": height}
+    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled", clip=clip)
 
 
 def main() -> int:
