@@ -285,7 +285,7 @@ DATA_DICTIONARY = Table(
 )
 SYNC_LOG = Table(
     "sync_log",
-    "One row a complete sync of a resource: the short form of `syncs`.",
+    "One row a complete sync of a resource. It is `syncs` in short.",
     tuple(
         column
         for column in SYNCS.columns
