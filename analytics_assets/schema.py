@@ -227,7 +227,7 @@ MARTS: Mapping[str, Table] = {
         Table(
             "training_outcomes",
             "One row a training that is not deleted. Also one without registrations. Numbers that depend on "
-            "the day are of that on which this table was made; the nightly job makes it anew, also if nothing has changed.",
+            "the day are of that on which this table was made; the nightly job makes it anew, even if nothing changed.",
             (
                 Column("training_id", ID, "The training, `trainings.id`.", nullable=False),
                 _like("trainings", "name", "training_name"),
@@ -248,7 +248,7 @@ MARTS: Mapping[str, Table] = {
         Table(
             "learner_progress",
             "One row a learner whose account is not deleted. Also one without registrations. Numbers that depend on "
-            "the day are of that on which this table was made; the nightly job makes it anew, also if nothing has changed.",
+            "the day are of that on which this table was made; the nightly job makes it anew, even if nothing changed.",
             (
                 Column("user_id", ID, "The learner, `users.id`.", nullable=False),
                 _like("users", "display_name", "user_display_name"),
