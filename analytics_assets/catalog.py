@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from analytics_assets.environment import PROJECT
+from analytics_assets.lineage import Lineage
 from analytics_assets.schema import LEDGER, VIEWS, Column, Table
 from analytics_assets.warehouse import DATASET, published_file
 
@@ -25,6 +26,15 @@ def table_schema(table: Table) -> dg.TableSchema:
         return dg.TableColumn(c.name, c.type.label, c.description, constraints, PERSONAL if c.personal else {})
 
     return dg.TableSchema([column(c) for c in table.columns], dg.TableConstraints([table.grain]))
+
+
+def column_lineage(read: Lineage) -> dict[str, dg.TableColumnLineage]:
+    """The sources of a mart's columns, for tools that ask Dagster for them; its own UI does not show them."""
+    deps = {
+        column: [dg.TableColumnDep(dg.AssetKey(source.table), source.column) for source in sources]
+        for column, sources in read.columns.items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
 
 
 def asset_spec(table: Table, group: str, tool: str, deps: Iterable[str] = ()) -> dg.AssetSpec:

@@ -44,6 +44,24 @@ def _claims_of(table: Table) -> Iterator[Claim]:
 
 
 ENRICHED = MARTS["registrations_enriched"]
+
+
+def _totals_agree(mart: Table, parent: str) -> Claim:
+    """What a mart counts for each row of `parent` that is not deleted is what `registrations_enriched` holds."""
+    counted = "count(CASE WHEN status = '{0}' THEN 1 END) AS {0}"
+    columns = ("registrations", "completed", "overdue")
+    return Claim(
+        "totals_agree",
+        mart,
+        f"Registrations, completed and overdue ones are as many as in `{ENRICHED.name}`, for each row of `{parent}`.",
+        f"SELECT coalesce(m.{mart.key}, r.{mart.key}) AS id FROM {mart.name} AS m FULL JOIN "
+        f"(SELECT {mart.key}, count(*) AS registrations, {counted.format('completed')}, {counted.format('overdue')} "
+        f"FROM {ENRICHED.name} WHERE {mart.key} IN (SELECT id FROM {parent} WHERE _deleted_at IS NULL) GROUP BY 1) "
+        f"AS r ON r.{mart.key} = m.{mart.key} WHERE "
+        + " OR ".join(f"m.{name} IS NULL OR m.{name} <> coalesce(r.{name}, 0)" for name in columns),
+    )
+
+
 CLAIMS: list[Claim] = [
     *(
         Claim(
@@ -80,6 +98,8 @@ CLAIMS: list[Claim] = [
         "SELECT registration_id AS id FROM registrations_enriched WHERE NOT has_training",
         dg.AssetCheckSeverity.WARN,
     ),
+    _totals_agree(MARTS["training_outcomes"], "trainings"),
+    _totals_agree(MARTS["learner_progress"], "users"),
 ]
 
 

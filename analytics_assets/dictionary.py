@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import sqlglot.expressions as sql
 
+from analytics_assets import lineage
 from analytics_assets.schema import ADDED, DATA_DICTIONARY, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Column, Table
 from analytics_assets.warehouse import DATASET
 
@@ -33,7 +34,7 @@ def source(table: Table, column: Column) -> str:
     if table.name in RESOURCES and name not in ADDED:
         return f"the API's field `{name}`" + (f", else the id in `{lifted}`" if (lifted := column.lifted_from) else "")
     if table.name in MARTS:
-        return f"the SQL of `{table.name}`"
+        return lineage.of(table.name).origin(name)
     if table.name in VIEWS:
         return f"`{SYNCS.name}.{name}`" if table is SYNC_LOG else "the declaration of the tables"
     return "the sync"

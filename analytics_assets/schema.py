@@ -229,6 +229,56 @@ MARTS: Mapping[str, Table] = {
                 Column("has_training", BOOLEAN, "Whether the content is in `trainings`.", nullable=False),
             ),
         ),
+        Table(
+            "training_outcomes",
+            "One row a training that is not deleted. One without registrations is there too. Numbers that depend on "
+            "the day are of that on which this table was made; the nightly job makes it anew, even if nothing changed.",
+            (
+                Column("training_id", ID, "The training, `trainings.id`.", nullable=False),
+                _like("trainings", "name", "training_name"),
+                _like("trainings", "type", "training_type"),
+                Column("registrations", COUNT, "Registrations for the training.", nullable=False),
+                Column("not_started", COUNT, "Of these, neither begun, completed nor overdue today.", nullable=False),
+                Column("in_progress", COUNT, "Of these, begun, neither completed nor overdue today.", nullable=False),
+                Column("completed", COUNT, "Of these, completed.", nullable=False),
+                Column("overdue", COUNT, "Of these, not completed and past the due time today.", nullable=False),
+                Column("completion_rate", NUMBER, "Completed share of the registrations, 0 to 1; null without any."),
+                Column("pass_rate", NUMBER, "Passed share of those that passed or failed, 0 to 1; null without any."),
+                Column("mean_score", NUMBER, "Mean score of the registrations that have one."),
+                Column("median_score", NUMBER, "Median score of the registrations that have one."),
+                Column("median_days_to_complete", NUMBER, "Median of the days from registration to completion."),
+                Column("last_completed_at", TIME, "When a learner last completed the training."),
+            ),
+        ),
+        Table(
+            "learner_progress",
+            "One row a learner whose account is not deleted. One without registrations is there too. Numbers that depend on "
+            "the day are of that on which this table was made; the nightly job makes it anew, even if nothing changed.",
+            (
+                Column("user_id", ID, "The learner, `users.id`.", nullable=False),
+                _like("users", "display_name", "user_display_name"),
+                _like("users", "email", "user_email"),
+                _like("users", "segments", "user_segments"),
+                Column(
+                    "registrations", COUNT, "Registrations of the learner, for content of any kind.", nullable=False
+                ),
+                Column("completed", COUNT, "Of these, completed.", nullable=False),
+                Column("overdue", COUNT, "Of these, not completed and past the due time today.", nullable=False),
+                Column(
+                    "at_risk",
+                    COUNT,
+                    "Of these, due within 30 days from today by UTC date, neither completed nor overdue.",
+                    nullable=False,
+                ),
+                Column("certificates_awarded", COUNT, "Certifications the learner was awarded.", nullable=False),
+                Column(
+                    "last_activity_at",
+                    TIME,
+                    "When the learner was last registered, completed content or was awarded a certification; progress "
+                    "in between has no time.",
+                ),
+            ),
+        ),
     )
 }
 

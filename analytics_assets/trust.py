@@ -20,7 +20,7 @@ def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefiniti
     """The assets with owner, freshness policy, criticality and, where `REPOSITORY_URL` is set, links to their code."""
     late = timedelta(hours=float(os.environ["FRESH_HOURS"]))
     fresh = dg.FreshnessPolicy.time_window(warn_window=late, fail_window=2 * late)
-    critical = {*MARTS, *(parent for table in MARTS.values() for parent in marts.parents(table))}
+    critical = {*MARTS, *(parent for table in MARTS.values() for parent in marts.sources(table))}
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()

@@ -5,34 +5,19 @@ Which tables a mart is made from, its SQL says; what its columns mean, `schema.M
 
 import time
 from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import dagster as dg
-import sqlglot
-import sqlglot.expressions as exp
 
-from analytics_assets import history, profile, published, tables, warehouse
-from analytics_assets.catalog import MARTS_GROUP, PERSONAL, asset_spec
+from analytics_assets import history, lineage, picture, profile, published, tables, warehouse
+from analytics_assets.catalog import MARTS_GROUP, PERSONAL, asset_spec, column_lineage
+from analytics_assets.marts.glance import GLANCE
 from analytics_assets.schema import MARTS, RESOURCES, Table
-
-
-def query(table: Table) -> str:
-    """The SQL of the mart."""
-    return (files(__name__) / f"{table.name}.sql").read_text(encoding="utf-8")
-
-
-@cache  # the sensor and each run ask several times
-def parents(table: Table) -> list[str]:
-    """The tables of the warehouse that the mart's SQL reads, sorted."""
-    read = sqlglot.parse_one(query(table), dialect="duckdb").find_all(exp.Table)
-    return sorted({found.name for found in read if found.db == warehouse.DATASET})
 
 
 def sources(table: Table) -> list[str]:
     """The tables that the mart is made from, its parents and theirs, sorted."""
-    read = parents(table)
+    read = lineage.of(table.name).reads
     return sorted({*read, *(name for mart in read if mart in MARTS for name in sources(MARTS[mart]))})
 
 
@@ -48,7 +33,11 @@ def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
 
 
 def _asset(table: Table) -> dg.AssetsDefinition:
-    spec = asset_spec(table, MARTS_GROUP, "sql", parents(table))
+    read = lineage.of(table.name)
+    drawn = picture.embedded(picture.lineage(read), f"Where the columns of {table.name} come from")
+    spec = asset_spec(read.described(), MARTS_GROUP, "sql", read.reads).merge_attributes(
+        metadata={**column_lineage(read), "where_columns_come_from": dg.MetadataValue.md(drawn)}
+    )
 
     @dg.multi_asset(
         name=table.name,
@@ -57,15 +46,16 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     def fill(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
         with warehouse.connection() as client:
-            missing = [name for name in parents(table) if not tables.exists(client, name)]
+            missing = [name for name in read.reads if not tables.exists(client, name)]
             if missing:
                 raise dg.Failure(
                     f"{table.name} needs {', '.join(missing)}, never loaded so far; materialize it first",
                     allow_retries=False,
                 )
-            tables.refill(client, table, query(table))
+            tables.refill(client, table, lineage.query(table.name))
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
-            name, shown = tables.full_name(client, table), profile.of(client, table, rows)
+            name = tables.full_name(client, table)
+            shown = {**GLANCE[table.name](client), **profile.of(client, table, rows)}
         return dg.MaterializeResult(
             metadata={
                 **shown,

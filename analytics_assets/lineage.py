@@ -1,0 +1,150 @@
+"""Where each column of a mart comes from, read from its SQL: for tools, in words, and as a picture.
+
+Here belongs what the SQL says of sources and of the keys that tables are matched by. What runs the SQL does not. A form
+whose sources cannot be read is refused, never guessed: sqlglot by itself gives wrong answers to some.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import sqlglot
+import sqlglot.expressions as exp
+from sqlglot.errors import SqlglotError
+from sqlglot.lineage import lineage
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, build_scope
+
+from analytics_assets.schema import LEDGER, MARTS, RESOURCES, Table
+from analytics_assets.warehouse import DATASET
+
+TABLES: Mapping[str, Table] = {**RESOURCES, **MARTS, **LEDGER}
+SCHEMA: dict[str, Any] = {
+    DATASET: {table.name: {c.name: c.type.sql for c in table.columns} for table in TABLES.values()}
+}
+
+
+class Unreadable(Exception):
+    """The SQL of a mart has a form whose sources cannot be told; the message names mart, column and form."""
+
+
+class Source(NamedTuple):
+    """A column of a table in the warehouse."""
+
+    table: str
+    column: str
+
+    def __str__(self) -> str:
+        return f"`{self.table}.{self.column}`"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What the SQL of one mart reads: tables, the sources of each column, the pairs of keys its joins match.
+
+    The second key of a pair is that of the table which is joined to the others.
+    """
+
+    table: Table
+    reads: list[str]
+    columns: Mapping[str, Sequence[Source]]
+    keys: list[tuple[Source, Source]]
+
+    def described(self) -> Table:
+        """The mart with the origin of each column behind its meaning."""
+        columns = (replace(c, description=f"{c.description} From {self.origin(c.name)}.") for c in self.table.columns)
+        return replace(self.table, columns=tuple(columns))
+
+    def origin(self, column: str) -> str:
+        """The sources in words, and what the tables they are in were matched by."""
+        sources = self.columns[column]
+        tables = {source.table for source in sources}
+        # Of the two keys the one that refers to the other: `user_id`, and not the `id` that every table has.
+        matched = {
+            next((key.column for key in pair if key.column != TABLES[key.table].key), pair[1].column)
+            for pair in self.keys
+            if pair[1].table in tables
+        }
+        by = f", matched by {_listed(f'`{name}`' for name in sorted(matched))}" if matched else ""
+        return f"{_listed(map(str, sources))}{by}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def query(mart: str) -> str:
+    """The SQL of the mart, DuckDB's."""
+    # By path, since the package of the marts brings Dagster along.
+    return (files("analytics_assets") / "marts" / f"{mart}.sql").read_text(encoding="utf-8")
+
+
+@cache  # definitions, dictionaries and each run ask several times
+def of(mart: str) -> Lineage:
+    """The lineage of the mart. Raises `Unreadable`."""
+    return read(MARTS[mart], query(mart))
+
+
+def read(table: Table, query: str) -> Lineage:
+    """The lineage of a mart that `query` fills. Raises `Unreadable`."""
+    try:
+        tree = sqlglot.parse_one(query, dialect="duckdb")
+        _refuse_what_is_misread(table, tree)
+        tree = qualify(tree, schema=SCHEMA, dialect="duckdb")
+    except SqlglotError as error:
+        raise Unreadable(f"{table.name}: {error}") from None
+    scope = build_scope(tree)
+    if scope is None:
+        raise Unreadable(f"{table.name}: it is no SELECT")
+    columns = {column.name: _sources(scope, column.name, table) for column in table.columns}
+    found = (source for inner in scope.traverse() for source in inner.sources.values())
+    reads = {source.name for source in found if isinstance(source, exp.Table) and source.name in TABLES}
+    return Lineage(table, sorted(reads), columns, list(_keys(scope, table)))
+
+
+def _refuse_what_is_misread(table: Table, tree: exp.Expr) -> None:
+    for node in tree.walk():
+        if isinstance(node, (exp.Comprehension, exp.Columns)) or node.args.get("by_name"):
+            alias = node.find_ancestor(exp.Alias)
+            name = f"{table.name}.{alias.alias}" if alias else table.name
+            raise Unreadable(f"{name}: its sources cannot be read from {node.sql('duckdb')}")
+
+
+def _sources(scope: Scope, column: str, table: Table) -> list[Source]:
+    """The columns of the warehouse that a column of a query is made from, sorted."""
+    name = f"{table.name}.{column}"
+    try:
+        leaves = lineage(column, scope.expression, scope=scope, dialect="duckdb", copy=False, trim_selects=False).walk()
+    except (SqlglotError, ValueError):
+        raise Unreadable(f"{name}: the SQL gives no such column") from None
+    found = set()
+    for leaf in leaves:
+        if isinstance(leaf.expression, exp.Table):
+            source = Source(leaf.expression.name, leaf.name.rpartition(".")[2].strip('"'))
+            if source.column not in SCHEMA[DATASET].get(source.table, ()):
+                raise Unreadable(f"{name}: it is made from {source}, which is not declared")
+            found.add(source)
+    if not found:
+        raise Unreadable(f"{name}: it is made from no column; count a key, and not `*`")
+    return sorted(found)
+
+
+def _keys(scope: Scope, table: Table) -> Iterator[tuple[Source, Source]]:
+    """The pairs of keys that joins match, the key of the joined table second."""
+
+    def origin(inner: Scope, column: exp.Column) -> Source | None:
+        source = inner.sources.get(column.table)
+        if isinstance(source, Scope):
+            return _sources(source, column.name, table)[0]
+        return Source(source.name, column.name) if source else None
+
+    for inner in scope.traverse():
+        for join in inner.expression.args.get("joins") or ():
+            for match in join.args["on"].find_all(exp.EQ) if join.args.get("on") else ():
+                sides = sorted(match.find_all(exp.Column), key=lambda side: side.table == join.alias_or_name)
+                pair = [key for side in sides if (key := origin(inner, side))]
+                if len(pair) == 2:
+                    yield pair[0], pair[1]
