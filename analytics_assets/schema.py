@@ -252,8 +252,9 @@ MARTS: Mapping[str, Table] = {
         ),
         Table(
             "learner_progress",
-            "One row a learner whose account is not deleted. One without registrations is there too. Numbers that depend "
-            "on the day are of that on which this table was made; the nightly job makes it anew, even if nothing changed.",
+            "One row a learner whose account is not deleted. One without registrations is there too. Numbers that "
+            "depend on the day are of that on which this table was made; the nightly job makes it anew, even if "
+            "nothing changed.",
             (
                 Column("user_id", ID, "The learner, `users.id`.", nullable=False),
                 _like("users", "display_name", "user_display_name"),
