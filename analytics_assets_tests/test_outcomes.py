@@ -148,10 +148,10 @@ def test_the_trainings_with_most_overdue_come_first(academy: ContractApi, materi
     texts = shown(result, "training_outcomes")
     assert [*texts][:2] == ["most_overdue", "preview"]
     assert texts["most_overdue"].splitlines()[2:] == [
-        "| A \\| \\[name\\]\\(http://e\\) that is to… | 1 | 7 | ████████████ |"
+        "| A \\| \\[name\\]\\(http://e\\) that is to… | 1 | 7 | ██████████ |"
     ]
     [event] = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey("training_outcomes")]
-    assert event.materialization.metadata["trainings_with_overdue"].value == 1
+    assert event.materialization.metadata["trainings_overdue"].value == 1
     assert glance.bars([]) == "Nothing is overdue."
 
 
@@ -169,7 +169,7 @@ def picture(markdown: str) -> ElementTree.Element:
 def test_a_chart_is_small_and_has_no_names(academy: ContractApi, materialize: Materialize) -> None:
     """The chart of the join and that of the learners are pictures whose texts are months, counts and statuses."""
     result = materialize(*EVERYTHING)
-    first = {"registrations_enriched": "registrations_by_month", "learner_progress": "learners_by_last_activity"}
+    first = {"registrations_enriched": "by_month", "learner_progress": "by_last_activity"}
     for mart, label in first.items():
         texts = shown(result, mart)
         assert next(iter(texts)) == label

@@ -36,7 +36,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     read = lineage.of(table.name)
     drawn = picture.embedded(picture.lineage(read), f"Where the columns of {table.name} come from")
     spec = asset_spec(read.described(), MARTS_GROUP, "sql", read.reads).merge_attributes(
-        metadata={**column_lineage(read), "where_columns_come_from": dg.MetadataValue.md(drawn)}
+        metadata={**column_lineage(read), "column_sources": dg.MetadataValue.md(drawn)}
     )
 
     @dg.multi_asset(
