@@ -1,16 +1,17 @@
-"""The assets that things are looked up in: `data_dictionary`, where any column is found, and `sync_log`.
+"""The assets that people look things up in: `data_dictionary`, where any column is found, `sync_log`, and the copy.
 
-Each is a view; what it gives, `dictionary` says.
+The first two are views, of which `dictionary` says what they give; what is in the copy, `published` says.
 """
 
+import time
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
 
 import dagster as dg
 
-from analytics_assets import dictionary, history, profile, tables, warehouse
-from analytics_assets.catalog import REFERENCE_GROUP, asset_spec, table_schema
+from analytics_assets import dictionary, history, profile, published, tables, warehouse
+from analytics_assets.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, table_schema
 from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
@@ -66,6 +67,29 @@ def _last_syncs(client: warehouse.SqlClient) -> dict[str, Any]:
     }
 
 
+@dg.asset(
+    deps=[*RESOURCES, *MARTS],
+    group_name=REFERENCE_GROUP,
+    description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
+    kinds={"duckdb"},
+    tags=PERSONAL,
+    automation_condition=history.follow_parents,
+)
+def published_database() -> dg.MaterializeResult[Any]:
+    started, file = time.monotonic(), warehouse.published_file()
+    assert file
+    rows = published.publish(file)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows,
+            "file": dg.MetadataValue.path(str(file)),
+            "megabytes": round(file.stat().st_size / 1e6, 1),
+            "masked": published.masking_key() is not None,
+            "seconds": round(time.monotonic() - started, 2),
+        }
+    )
+
+
 assets = [
     _asset(
         DATA_DICTIONARY,
@@ -84,4 +108,5 @@ assets = [
             automation_condition=history.follow_parents
         ),
     ),
+    *([published_database] if warehouse.published_file() else []),
 ]

@@ -100,7 +100,14 @@ def main() -> int:
     """Take all pictures, or those that are named; 0 only if each was taken."""
     FOLDER.mkdir(exist_ok=True)
     missing = []
-    with tempfile.TemporaryDirectory() as folder, serving(home(Path(folder))) as ui, chromium() as browser:
+    # In the project's folder: a page shows the path of a file that is elsewhere.
+    data = PROJECT / "data"
+    data.mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=data, prefix="") as folder,
+        serving(home(Path(folder))) as ui,
+        chromium() as browser,
+    ):
         ui.steer("faults", trainings="odd_values")
         night(ui)
         [first_run] = ui.runs()

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from analytics_assets import marts
 from analytics_assets.definitions import defs
-from analytics_assets.schema import MARTS, RESOURCES, VIEWS
+from analytics_assets.schema import MARTS, RESOURCES
 from analytics_assets_tests.browsing import LAPTOP, SECONDS, Ui, chromium, home, serving, wait_for
 from analytics_assets_tests.contract_api import TOKEN, status
 from analytics_assets_tests.contract_api import serving as serving_contract
@@ -95,7 +95,7 @@ def test_every_asset_is_described_before_any_run(ui: Ui) -> None:
     for node in nodes:
         [name] = node["assetKey"]["path"]
         assert node["groupName"] == (
-            "analytics_api" if name in RESOURCES else "reference" if name in VIEWS else "marts"
+            "analytics_api" if name in RESOURCES else "marts" if name in MARTS else "reference"
         )
         assert node["owners"] == [{"team": "analytics"}]
         assert node["internalFreshnessPolicy"]

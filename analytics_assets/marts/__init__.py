@@ -1,4 +1,4 @@
-"""The marts: a SQL file each, the assets that fill a table with what it gives, and the copy of it all for analysts.
+"""The marts: a SQL file each, and the assets that fill a table with what it gives.
 
 Which tables a mart is made from, its SQL says; what its columns mean, `schema.MARTS`.
 """
@@ -9,10 +9,10 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_assets import history, lineage, picture, profile, published, tables, warehouse
-from analytics_assets.catalog import MARTS_GROUP, PERSONAL, asset_spec, column_lineage
+from analytics_assets import history, lineage, picture, profile, tables, warehouse
+from analytics_assets.catalog import MARTS_GROUP, asset_spec, column_lineage
 from analytics_assets.marts.glance import GLANCE
-from analytics_assets.schema import MARTS, RESOURCES, Table
+from analytics_assets.schema import MARTS, Table
 
 
 def sources(table: Table) -> list[str]:
@@ -69,27 +69,4 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     return fill
 
 
-@dg.asset(
-    deps=[*RESOURCES, *MARTS],
-    group_name=MARTS_GROUP,
-    description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
-    kinds={"duckdb"},
-    tags=PERSONAL,
-    automation_condition=history.follow_parents,
-)
-def published_database() -> dg.MaterializeResult[Any]:
-    started, file = time.monotonic(), warehouse.published_file()
-    assert file
-    rows = published.publish(file)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": rows,
-            "file": dg.MetadataValue.path(str(file)),
-            "megabytes": round(file.stat().st_size / 1e6, 1),
-            "masked": published.masking_key() is not None,
-            "seconds": round(time.monotonic() - started, 2),
-        }
-    )
-
-
-assets = [*(_asset(table) for table in MARTS.values()), *([published_database] if warehouse.published_file() else [])]
+assets = [_asset(table) for table in MARTS.values()]
