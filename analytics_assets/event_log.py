@@ -7,7 +7,7 @@ all else that Dagster does for a run.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,34 @@ class EventLog(SqliteEventLogStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "EventLog":
         return cls(str(Path(os.environ["DAGSTER_HOME"], "history", "runs")), inst_data)
 
+    @cached_property
+    def _engines(self) -> dict[str, sqlalchemy.Engine]:
+        """By file, the one used last at the end."""
+        return {}
+
     @contextmanager
     def _connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
         if shard not in self._initialized_dbs:
             with super()._connect(shard):
                 pass  # makes the file
-        with self._db_lock, _engine(self.conn_string_for_shard(shard)).begin() as connection:
+        with self._db_lock, self._engine(shard).begin() as connection:
             yield connection
 
+    def _engine(self, shard: str) -> sqlalchemy.Engine:
+        engine = self._engines.pop(shard, None) or _made(self.conn_string_for_shard(shard))
+        self._engines[shard] = engine
+        if len(self._engines) > OPEN_FILES:
+            self._engines.pop(next(iter(self._engines))).dispose()
+        return engine
 
-@lru_cache(OPEN_FILES)
-def _engine(url: str) -> sqlalchemy.Engine:
+    def dispose(self) -> None:
+        """Close the files."""
+        super().dispose()
+        while self._engines:
+            self._engines.popitem()[1].dispose()
+
+
+def _made(url: str) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
     # The UI follows a run by the changes of its file, not of the log beside it that SQLite writes to first.
     sqlalchemy.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA wal_autocheckpoint=1"))
