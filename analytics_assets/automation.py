@@ -43,7 +43,8 @@ marts_sensor = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.groups(MARTS_GROUP, REFERENCE_GROUP),
     default_status=dg.DefaultSensorStatus.RUNNING,
     use_user_code_server=True,  # which has `history.IsOutdated`
-    description="Makes a mart anew when tables it is made from have been synced and none of them is being synced.",
+    description="Makes a mart anew when tables it is made from have been synced and none of them is being synced, and "
+    "at midnight (UTC), since its figures depend on the day.",
 )
 
 

@@ -74,22 +74,29 @@ def failure_text(event: dg.DagsterEvent) -> str:
 
 
 class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
-    """A table it is made from has been made since it was made itself; or it never was."""
+    """A table it is made from has been made since it was made itself; or it was not made today (UTC), or never.
+
+    What depends on the day, such as what is overdue, is right only for the day on which it was made.
+    """
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         graph, instance = context.asset_graph_view.asset_graph, context.asset_graph_view.instance
         made = last_materialization(instance, context.key.to_user_string())
         parents = (last_materialization(instance, key.to_user_string()) for key in graph.get(context.key).parent_keys)
-        outdated = made is None or any(parent and parent.time > made.time for parent in parents)
+        today = context.evaluation_time.astimezone(UTC).date()
+        outdated = made is None or made.time.date() < today or any(p and p.time > made.time for p in parents)
         return dg.AutomationResult(context, context.candidate_subset if outdated else context.get_empty_subset())
 
 
 # Dagster's own `eager` forgets an update that comes in the same half minute as the mart's own last one, and one by a
-# run that was to make the mart too but failed before.
-updated = AutomationCondition.newly_updated() | AutomationCondition.will_be_requested()
+# run that was to make the mart too but failed before. What is made from a mart is made in the same run as the mart.
+requested = AutomationCondition.any_deps_match(AutomationCondition.will_be_requested())
+updated = AutomationCondition.any_deps_match(AutomationCondition.newly_updated())
 follow_parents = (
-    AutomationCondition.any_deps_match(updated).since(AutomationCondition.newly_requested())
-    & IsOutdated()
+    (updated | requested | AutomationCondition.cron_tick_passed("0 0 * * *")).since(
+        AutomationCondition.newly_requested()
+    )
+    & (IsOutdated() | requested)
     & ~AutomationCondition.any_deps_missing()
     & ~AutomationCondition.any_deps_in_progress()
     & ~AutomationCondition.in_progress()

@@ -1,6 +1,7 @@
 """Jobs, schedule and sensors, ticked against a real server and a real instance."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -8,7 +9,7 @@ import pytest
 
 from analytics_assets import automation
 from analytics_assets.definitions import defs
-from analytics_assets.schema import RESOURCES
+from analytics_assets.schema import MARTS, RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi, body, status
 from analytics_assets_tests.webhook import receiving
@@ -204,6 +205,7 @@ def test_jobs_and_schedule() -> None:
 
 
 JOIN = dg.AssetKey("registrations_enriched")
+MADE_HERE = {*MARTS, "published_database"}
 
 
 def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance) -> None:
@@ -245,6 +247,44 @@ def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize
     api.always["users"] = status(404)
     materialize(*parents, JOIN.to_user_string())
     assert requested() == 1, "what the run could make is not forgotten because it could not make the join"
+
+
+def requests(instance: dg.DagsterInstance) -> Callable[..., set[str]]:
+    """Evaluations one after the other, as the daemon makes them; each gives what is to be made in one run."""
+    cursor = None
+
+    def evaluate(time: datetime | None = None) -> set[str]:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor, evaluation_time=time)
+        cursor = result.cursor
+        return {name for name in MADE_HERE if result.get_num_requested(dg.AssetKey(name))}
+
+    return evaluate
+
+
+def test_marts_follow_a_sync_in_one_run(
+    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance
+) -> None:
+    """What is made from a mart that is to be made is made in the same run, and not once more after it."""
+    requested = requests(instance)
+    materialize()
+    assert requested() == set()
+    materialize("users")
+    assert requested() == MADE_HERE
+    materialize(*MADE_HERE)
+    assert requested() == set()
+    materialize("awarded_certifications")
+    assert requested() == {"learner_progress", "published_database"}
+
+
+def test_marts_are_made_every_day(api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance) -> None:
+    """Without any sync they are asked for on the next day, once."""
+    requested = requests(instance)
+    materialize()
+    today = datetime.now(UTC)
+    assert requested(today) == set()
+    assert requested(today + timedelta(days=1)) == MADE_HERE
+    assert requested(today + timedelta(days=1, seconds=30)) == set()
 
 
 def report(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> dg.DagsterRun:
