@@ -13,9 +13,9 @@ from typing import Any
 
 import sqlalchemy
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 
+BUSY_SECONDS = 60  # for another process that writes
 OPEN_FILES = 4  # one that all runs share, and those of the newest runs
 
 
@@ -58,7 +58,7 @@ class EventLog(SqliteEventLogStorage):
 
 
 def _made(url: str) -> sqlalchemy.Engine:
-    engine = sqlalchemy.create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+    engine = sqlalchemy.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
     # The UI follows a run by the changes of its file, not of the log beside it that SQLite writes to first.
     sqlalchemy.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA wal_autocheckpoint=1"))
     return engine
