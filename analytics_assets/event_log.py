@@ -15,7 +15,7 @@ import sqlalchemy
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
 
-BUSY_SECONDS = 60  # for another process that writes
+BUSY_SECONDS = 30  # for another process that writes
 OPEN_FILES = 4  # one that all runs share, and those of the newest runs
 
 
