@@ -20,7 +20,10 @@ ui-readonly: $(VENV)/run  ## serve it for those who look only, also beside the o
 	@$(BIN)/python -m analytics_assets ui --read-only $(PORT:%=--port %)
 
 test: $(VENV)/dev  ## run the tests
-	$(BIN)/python -m pytest -m "not ui and not long" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not ui and not long and not postgres" -n auto --dist worksteal
+
+test-postgres: $(VENV)/dev  ## run the tests of the data on a Postgres server, which they start and stop
+	$(BIN)/python -m pytest -m postgres -n auto --dist worksteal
 
 test-ui: $(VENV)/dev  ## run the tests that look at the UI in a browser (Chromium)
 	$(BIN)/python -m pytest -m ui
@@ -78,4 +81,4 @@ benchmarks/.venv-%/made: benchmarks/requirements-%.txt
 	@-$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-.PHONY: help run ui ui-readonly test test-ui test-long check bench bench-full docs screenshots constraints
+.PHONY: help run ui ui-readonly test test-postgres test-ui test-long check bench bench-full docs screenshots constraints

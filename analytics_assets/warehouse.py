@@ -26,6 +26,7 @@ from analytics_assets.environment import SAMPLE
 logger = logging.getLogger(__name__)
 
 DATASET = "analytics"
+DESTINATION = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS")
 SqlClient = SqlClientBase[Any]
 
 
@@ -61,11 +62,11 @@ def _locked(file: Path, why: str) -> Iterator[None]:
 
 def database_file() -> Path | None:
     """The DuckDB file; None where the warehouse is a server."""
-    return _database_file(os.environ.get("DESTINATION__WAREHOUSE__CREDENTIALS"))
+    return _database_file(*map(os.environ.get, DESTINATION))
 
 
 @lru_cache  # dlt takes 20 ms to resolve its configuration, and this is asked some twenty times a run
-def _database_file(_: str | None) -> Path | None:
+def _database_file(*_: str | None) -> Path | None:
     destination = dlt.destination("warehouse")
     # Not asked of a pipeline: making one writes to its folder, and this is asked before the lock is held.
     credentials = destination.configuration(destination.spec(), accept_partial=True).credentials
@@ -183,8 +184,7 @@ class WarehouseOpen(Exception):
 @contextmanager
 def connection() -> Iterator[SqlClient]:
     """An SQL client that stands in the dataset: table names need no qualifying."""
-    names = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS")
-    with writing(), _client(*map(os.environ.get, names)) as client:
+    with writing(), _client(*map(os.environ.get, DESTINATION)) as client:
         yield client
 
 

@@ -1,5 +1,6 @@
-"""What tests share: an API on loopback, a warehouse file and a Dagster instance of their own, and questions to both."""
+"""What tests share: an API on loopback, a warehouse and a Dagster instance of their own, and questions to both."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.environment import PROJECT
+from analytics_assets_tests import postgres
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, serving
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -34,6 +36,23 @@ def warehouse_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("API_RESOURCE_PATH", "/v1/{resource}")
     monkeypatch.delenv("FAILURE_WEBHOOK_URL", raising=False)
     return file
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A Postgres server for all tests of a process; each takes a `new_database`."""
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)])
+def each_warehouse(request: pytest.FixtureRequest, warehouse_file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Has the test run on each kind of warehouse; gives the kind as dlt names it."""
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "postgres")
+        monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", server.url(server.new_database()))
+    return str(request.param)
 
 
 @pytest.fixture
@@ -65,9 +84,11 @@ def materialize(instance: dg.DagsterInstance) -> Materialize:
 
 @pytest.fixture
 def query(warehouse_file: Path) -> Query:
-    """Asks the warehouse file, through DuckDB alone."""
+    """Asks the warehouse in DuckDB's SQL, through the driver of the warehouse alone."""
 
     def ask(sql: str) -> list[tuple[Any, ...]]:
+        if os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] == "postgres":
+            return postgres.ask(os.environ["DESTINATION__WAREHOUSE__CREDENTIALS"], sql)
         with duckdb.connect(str(warehouse_file), read_only=True) as connection:
             connection.execute("USE analytics")
             return connection.execute(sql).fetchall()

@@ -51,6 +51,7 @@ def test_a_second_sync_changes_no_count(api: ContractApi, materialize: Materiali
     assert query("SELECT email FROM users WHERE id = '7'") == [("new@example.org",)]
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_an_id_on_two_pages_is_one_row(api: ContractApi, materialize: Materialize, query: Query) -> None:
     """Of a row that moved between pages the later page's values stay, and the sync after it works."""
     api.rows["users"] = [{"id": number, "email": "early"} for number in range(100)]
