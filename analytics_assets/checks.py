@@ -33,7 +33,7 @@ def _claims_of(table: Table) -> Iterator[Claim]:
         f"SELECT {key} AS id FROM {name} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL",
     )
     if times := table.names(TIME):
-        late = " OR ".join(f"{column} >= timestamp '{FAR_FUTURE}'" for column in times)
+        late = " OR ".join(f"{column} >= timestamptz '{FAR_FUTURE}'" for column in times)
         yield Claim(
             "times_are_not_in_the_far_future",
             table,

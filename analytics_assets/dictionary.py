@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 import sqlglot.expressions as sql
 
 from analytics_assets import lineage
+from analytics_assets.dialect import OWN
 from analytics_assets.schema import ADDED, DATA_DICTIONARY, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Column, Table
 from analytics_assets.warehouse import DATASET
 
 
-def views(tables: Iterable[Table], dialect: str | None) -> Iterator[tuple[Table, str]]:
-    """Each view over `tables`, and the SQL of `dialect` that gives its rows; no log where there are no syncs."""
+def views(tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:
+    """Each view over `tables`, and the SQL that gives its rows; no log where there are no syncs."""
     described = [*tables, DATA_DICTIONARY]
     if any(table.name == SYNCS.name for table in described):
         described.append(SYNC_LOG)
@@ -25,7 +26,7 @@ def views(tables: Iterable[Table], dialect: str | None) -> Iterator[tuple[Table,
         for column in table.columns
     ]
     values = sql.values(rows, "d", [column.name for column in DATA_DICTIONARY.columns])
-    yield DATA_DICTIONARY, sql.select("*").from_(values).sql(dialect)
+    yield DATA_DICTIONARY, sql.select("*").from_(values).sql(OWN)
 
 
 def source(table: Table, column: Column) -> str:

@@ -32,7 +32,7 @@ def last_sync(client: SqlClient, table: Table) -> LastSync:
     """The last complete sync of the resource."""
     if not exists(client, SYNCS.name):
         return LastSync()
-    last = f"SELECT row_count, pages FROM {SYNCS.name} WHERE resource = %s ORDER BY started_at DESC LIMIT 1"
+    last = f"SELECT row_count, pages FROM {SYNCS.name} WHERE resource = ? ORDER BY started_at DESC LIMIT 1"
     return LastSync(*next(iter(client.execute_sql(last, table.name) or []), ()))
 
 
@@ -58,16 +58,16 @@ def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
         comment(client, table)
         for rejected in sync.rejected:
             client.execute_sql(
-                f"INSERT INTO {REJECTED_ROWS.name} VALUES (%s, %s, %s, %s, %s, %s)",
+                f"INSERT INTO {REJECTED_ROWS.name} VALUES (?, ?, ?, ?, ?, ?)",
                 *(table.name, *rejected, sync.started_at),
             )
         _mark_deleted(client, table, sync)
-        before = f"DELETE FROM {REJECTED_ROWS.name} WHERE resource = %s AND synced_at < %s"
+        before = f"DELETE FROM {REJECTED_ROWS.name} WHERE resource = ? AND synced_at < ?"
         client.execute_sql(before, table.name, sync.started_at)
         counts = _counts(client, table, sync)
         client.execute_sql(
             f"INSERT INTO {SYNCS.name} ({', '.join(column.name for column in SYNCS.columns)}) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *(table.name, sync.started_at, datetime.now(UTC), counts.in_sync + len(sync.rejected)),
             *(len(sync.rejected), counts.newly_deleted, sync.pages, sync.resumed_pages, sync.calls),
         )
@@ -81,14 +81,14 @@ def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
     either sync was seen; one that was set aside without its id may have been any row, so nothing is inferred then. Nor
     is it from a resumed sync, whose pages were not read in one go.
     """
-    last = f"SELECT started_at, resumed_pages FROM {SYNCS.name} WHERE resource = %s ORDER BY started_at DESC LIMIT 1"
+    last = f"SELECT started_at, resumed_pages FROM {SYNCS.name} WHERE resource = ? ORDER BY started_at DESC LIMIT 1"
     previous, resumed_pages = next(iter(client.execute_sql(last, table.name) or []), (None, 0))
-    aside = f"SELECT id FROM {REJECTED_ROWS.name} WHERE resource = %s"
+    aside = f"SELECT id FROM {REJECTED_ROWS.name} WHERE resource = ?"
     nameless = client.execute_sql(f"{aside} AND id IS NULL LIMIT 1", table.name)
     if previous is None or resumed_pages or sync.resumed_pages or nameless:
         return
     client.execute_sql(
-        f"UPDATE {table.name} SET {DELETED_AT} = %s WHERE {LAST_SEEN_AT} < %s AND {DELETED_AT} IS NULL "
+        f"UPDATE {table.name} SET {DELETED_AT} = ? WHERE {LAST_SEEN_AT} < ? AND {DELETED_AT} IS NULL "
         f"AND {table.key} NOT IN ({aside})",
         *(sync.started_at, previous, table.name),
     )
@@ -96,7 +96,7 @@ def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
 
 def _counts(client: SqlClient, table: Table, sync: Sync) -> Counts:
     tally = "coalesce(sum(CASE WHEN {} THEN 1 ELSE 0 END), 0)"
-    conditions = (f"{LAST_SEEN_AT} = %s", f"{DELETED_AT} IS NOT NULL", f"{DELETED_AT} = %s")
+    conditions = (f"{LAST_SEEN_AT} = ?", f"{DELETED_AT} IS NOT NULL", f"{DELETED_AT} = ?")
     select = ", ".join(["count(*)", *map(tally.format, conditions)])
     [row] = client.execute_sql(f"SELECT {select} FROM {table.name}", sync.started_at, sync.started_at) or []
     return Counts(*map(int, row))

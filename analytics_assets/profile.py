@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-import sqlglot
+from dlt.destinations.exceptions import DatabaseException
 
 from analytics_assets.schema import BOOLEAN, ID, JSON, RESOURCES, Column, Table
 from analytics_assets.warehouse import SqlClient
@@ -18,7 +18,6 @@ MOST_CHARACTERS = 999  # of Markdown; of a longer one the UI shows but a link
 NAMES = (24, 16)  # characters, 16 beside the long keys of dagster-dlt: a wider table is cut off on a laptop
 WIDTHS = (18, 16, 14, 12, 10)  # of a value, the first at which the table is short enough
 FEW_ROWS = 10_000  # in which distinct values are counted; among more they are estimated
-NO_ESTIMATE = ("postgres",)  # so it counts, which takes it seconds for a million rows
 MASK = "•••"
 UNBROKEN_HYPHEN = "\u2011"  # or a narrow table breaks a date into three lines
 MARKUP = str.maketrans({"|": "¦", "`": "'"})
@@ -55,12 +54,10 @@ def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
     Ids, JSON and personal data have no least and greatest: those would mislead, say nothing, or tell on somebody. Of a
     boolean the share that is true says more than that there are two values.
     """
-    dialect = client.capabilities.sqlglot_dialect
-    estimated = rows > FEW_ROWS and dialect not in NO_ESTIMATE
+    estimated = rows > FEW_ROWS and _can_estimate(client)
     distinct = "approx_count_distinct({})" if estimated else "count(DISTINCT {})"
     asked = [part.format(f'"{column.name}"') for column in table.columns for part in _parts(column, distinct)]
-    query = sqlglot.transpile(f"SELECT {', '.join(asked)} FROM {table.name}", read="duckdb", write=dialect)[0]
-    [answers] = client.execute_sql(query) or []
+    [answers] = client.execute_sql(f"SELECT {', '.join(asked)} FROM {table.name}") or []
     for index, column in enumerate(table.columns):
         filled, found, *ends = answers[4 * index : 4 * index + 4]
         nulls, distinct = _percent(rows - filled, rows), ""
@@ -69,6 +66,15 @@ def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
         elif found is not None:
             distinct = _about(min(found, filled)) if estimated else f"{found:,}"
         yield [_name(table, column), nulls, distinct], [tuple(dict.fromkeys(ends))]
+
+
+def _can_estimate(client: SqlClient) -> bool:
+    """Whether the warehouse can estimate; one that cannot counts, which takes it seconds for a million rows."""
+    try:
+        client.execute_sql("SELECT approx_count_distinct(1)")
+    except DatabaseException:
+        return False
+    return True
 
 
 def _parts(column: Column, distinct: str) -> Iterator[str]:

@@ -69,8 +69,8 @@ def publish(file: Path) -> int:
         try:
             with _attached(database, fresh) as source:
                 rows = sum(_copy_table(database, source, table, key) for table in tables)
-                for view, query in dictionary.views(tables, "duckdb"):
-                    for made in create_view(view, query, "duckdb"):
+                for view, query in dictionary.views(tables):
+                    for made in create_view(view, query):
                         database.execute(made)
                 for name, statement, comment in views:
                     _copy_view(database, name, statement, comment)
@@ -122,11 +122,11 @@ def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, 
     """Make and fill one table of the copy, masked if there is a key; the number of its rows."""
     emails = table.names(EMAIL) if key else []
     values = [MASKED.format(f'"{c.name}"') if c.name in emails else f'"{c.name}"' for c in table.columns]
-    database.execute(create_table(table, "duckdb"))
+    database.execute(create_table(table))
     select = f"SELECT {', '.join(values)} FROM {source}.{table.name}"
     pads = _pads(key) if key and emails else {}
     [count] = database.execute(f"INSERT INTO {table.name} {select}", pads).fetchone() or [0]
-    for comment in comments(table, "duckdb"):
+    for comment in comments(table):
         database.execute(comment)
     return int(count)
 

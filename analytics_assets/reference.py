@@ -46,7 +46,7 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
                 if not client.has_dataset():
                     client.create_dataset()
                 tables.make(client, SYNCS)
-            query = dict(dictionary.views(TABLES, client.capabilities.sqlglot_dialect))[view]
+            query = dict(dictionary.views(TABLES))[view]
             tables.make_view(client, view, query)
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {view.name}") or [(0,)]
             metadata = _last_syncs(client) if view is SYNC_LOG else {}

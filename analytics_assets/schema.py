@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import sqlglot
-import sqlglot.expressions as sql
 from dlt.common.data_types import TDataType
 from dlt.common.schema.typing import TTableSchemaColumns
 
@@ -359,27 +357,27 @@ def arrow_schema(table: Table) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.type.arrow, column.nullable) for column in table.columns])
 
 
-def create_table(table: Table, dialect: str | None) -> str:
-    """The statement that makes `table` where it is not there yet, in the SQL of `dialect`."""
+def create_table(table: Table) -> str:
+    """The statement that makes `table` where it is not there yet."""
     columns = ", ".join(f'"{c.name}" {c.type.sql}{"" if c.nullable else " NOT NULL"}' for c in table.columns)
-    statement = f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
-    return sqlglot.transpile(statement, read="duckdb", write=dialect)[0]
+    return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
 
 
-def create_view(view: Table, query: str, dialect: str | None) -> Iterator[str]:
+def create_view(view: Table, query: str) -> Iterator[str]:
     """The statements that make `view` of what `query` gives, or make it anew, with its meaning."""
     yield f"CREATE OR REPLACE VIEW {view.name} AS {query}"
-    yield from comments(view, dialect, "VIEW")
+    yield from comments(view, "VIEW")
 
 
-def comments(table: Table, dialect: str | None, kind: str = "TABLE") -> Iterator[str]:
-    """The `COMMENT ON` statements for `table`, or a view, and its columns, in the SQL of `dialect`."""
-    name = sql.to_table(table.name)
-    yield sql.Comment(this=name, kind=kind, expression=sql.Literal.string(table.description)).sql(dialect)
+def comments(table: Table, kind: str = "TABLE") -> Iterator[str]:
+    """The `COMMENT ON` statements for `table`, or a view, and its columns."""
+    yield f"COMMENT ON {kind} {table.name} IS {_literal(table.description)}"
     for column in table.columns:
-        target = sql.column(column.name, table=table.name, quoted=True)
-        comment = sql.Comment(this=target, kind="COLUMN", expression=sql.Literal.string(column.description))
-        yield comment.sql(dialect)
+        yield f'COMMENT ON COLUMN {table.name}."{column.name}" IS {_literal(column.description)}'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def as_markdown(tables: Mapping[str, Table]) -> str:

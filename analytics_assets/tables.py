@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import sqlglot
-
 from analytics_assets.schema import Table, comments, create_table, create_view
 from analytics_assets.warehouse import DATASET, SqlClient
 
 
 def full_name(client: SqlClient, table: Table) -> str:
     """Database, schema and table as a person writes it in a query."""
-    return client.make_qualified_table_name(table.name, quote=False)
+    return str(client.make_qualified_table_name(table.name, quote=False))
 
 
 def columns(client: SqlClient, query: str) -> list[tuple[str, Any]]:
@@ -21,35 +19,35 @@ def columns(client: SqlClient, query: str) -> list[tuple[str, Any]]:
 
 def exists(client: SqlClient, name: str) -> bool:
     """Whether the dataset has a table or view of this name."""
+    # In capitals, as on BigQuery, where a name is not folded.
     found = client.execute_sql(
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s", DATASET, name
+        "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE table_schema = ? AND table_name = ?",
+        *map(client.capabilities.casefold_identifier, (DATASET, name)),
     )
     return bool(found)
 
 
 def comment(client: SqlClient, table: Table) -> None:
     """Write the declared meaning of `table` and its columns into the warehouse."""
-    client.execute_sql("; ".join(comments(table, client.capabilities.sqlglot_dialect)))  # many calls take longer
+    client.execute_sql("; ".join(comments(table)))  # many calls take longer
 
 
 def make(client: SqlClient, table: Table) -> None:
     """Make the table where it is not there, and the columns that it did not have so far."""
-    dialect = client.capabilities.sqlglot_dialect
     if exists(client, table.name):
         there = {name for name, _ in columns(client, f"SELECT * FROM {table.name}")}
         for column in table.columns:
-            if column.name not in there:
-                add = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}"
-                client.execute_sql(sqlglot.transpile(add, read="duckdb", write=dialect)[0])
+            if client.capabilities.casefold_identifier(column.name) not in there:
+                client.execute_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}")
     else:
-        client.execute_sql(create_table(table, dialect))
+        client.execute_sql(create_table(table))
     comment(client, table)
 
 
 def make_view(client: SqlClient, view: Table, query: str) -> None:
     """Make `view` of what `query` gives, or make it anew."""
     with client.begin_transaction():
-        for statement in create_view(view, query, client.capabilities.sqlglot_dialect):
+        for statement in create_view(view, query):
             client.execute_sql(statement)
 
 

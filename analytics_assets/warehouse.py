@@ -8,26 +8,61 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import dlt
 import duckdb
+from dlt.common.destination.dataset import DBApiCursor
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.sql_client import SqlClientBase
 from filelock import FileLock, Timeout
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
+from analytics_assets import dialect
 from analytics_assets.environment import SAMPLE
 
 logger = logging.getLogger(__name__)
 
 DATASET = "analytics"
 DESTINATION = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS")
-SqlClient = SqlClientBase[Any]
+
+
+class SqlClient:
+    """dlt's SQL client for the warehouse; but it takes DuckDB's SQL, with `?` for a parameter, whatever that speaks.
+
+    It stands in the dataset: table names need no qualifying.
+    """
+
+    def __init__(self, client: SqlClientBase[Any]) -> None:
+        self._client = client
+
+    def execute_sql(self, text: str, *parameters: Any) -> Sequence[Sequence[Any]] | None:
+        """The rows that the last of the statements in `text` gives; None for one that gives none."""
+        *first, last = self._translated(text)
+        if first:
+            self._client.execute_many(first)
+        return self._client.execute_sql(last, *parameters)
+
+    def execute_query(self, text: str) -> AbstractContextManager[DBApiCursor]:
+        """A cursor of the database's driver over what one statement gives."""
+        [statement] = self._translated(text)
+        return self._client.execute_query(statement)
+
+    def begin_transaction(self) -> AbstractContextManager[Any]:
+        """A transaction; nothing where the warehouse makes no tables in one, as BigQuery and Databricks do not."""
+        can = self._client.capabilities.supports_ddl_transactions
+        return self._client.begin_transaction() if can else nullcontext()
+
+    def _translated(self, text: str) -> Sequence[str]:
+        own = self._client.capabilities
+        return dialect.translated(text, own.sqlglot_dialect, own.casefold_identifier)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
 
 
 @contextmanager
@@ -183,11 +218,11 @@ class WarehouseOpen(Exception):
 
 @contextmanager
 def connection() -> Iterator[SqlClient]:
-    """An SQL client that stands in the dataset: table names need no qualifying."""
+    """An SQL client for the warehouse."""
     with writing(), _client(*map(os.environ.get, DESTINATION)) as client:
-        yield client
+        yield SqlClient(client)
 
 
 @lru_cache  # as above; each use opens a connection of its own
-def _client(*_: str | None) -> SqlClient:
+def _client(*_: str | None) -> SqlClientBase[Any]:
     return dlt.dataset(dlt.destination("warehouse"), DATASET, dlt.Schema(DATASET)).sql_client

@@ -1,0 +1,35 @@
+"""The SQL of this project is DuckDB's; here it becomes that of the warehouse, for every statement that is sent to one.
+
+Here belongs how things are spelled elsewhere. That a statement means the same on every warehouse, who writes it sees
+to: no translation can make a function of one out of what another does not have.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import sqlglot
+import sqlglot.expressions as exp
+from sqlglot.errors import ErrorLevel
+
+OWN = "duckdb"
+
+
+@lru_cache(maxsize=1024)
+def translated(text: str, dialect: str, fold: Callable[[str], str]) -> tuple[str, ...]:
+    """The statements of `text` in `dialect`, where a parameter (`?`) is `%s`, as dlt takes it for each.
+
+    Names are quoted, in the case that `fold` gives them, in which dlt makes its tables. Raises
+    `sqlglot.errors.UnsupportedError` for what is known to have no translation.
+    """
+    if dialect == OWN:
+        return (text,)
+    return tuple(_translated(tree, dialect, fold) for tree in sqlglot.parse(text, dialect=OWN) if tree)
+
+
+def _translated(tree: exp.Expr, dialect: str, fold: Callable[[str], str]) -> str:
+    for name in tree.find_all(exp.Identifier):
+        name.set("this", fold(name.name))
+        name.set("quoted", True)
+    for parameter in [*tree.find_all(exp.Placeholder)]:
+        parameter.replace(exp.Var(this="%s"))
+    return tree.sql(dialect, unsupported_level=ErrorLevel.RAISE, comments=False)
