@@ -1,32 +1,130 @@
-"""The budget of calls to the API: so many an hour and so many at once, shared by every process on this machine.
+"""The budget of calls to the API: so many an hour and so many at once, shared by every process that uses its key.
 
-What it still allows stands in one file of the Dagster home. The algorithm is pyrate-limiter's token bucket; its own
-stores know no file.
+What it still allows stands in a file of the Dagster home, or for processes on several machines in a Postgres database.
+The algorithm is pyrate-limiter's token bucket; its own stores know no file, and of databases only Redis.
 """
 
 import json
 import logging
 import os
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import dlt
+import requests
 from filelock import FileLock
-from pyrate_limiter import Duration, Rate, TokenBucket
+from pyrate_limiter import Duration, Rate, StateStore, TokenBucket
+from pyrate_limiter.clocks import AbstractClock, WallClock
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 20  # calls that a process takes at once; what it does not use of them is lost when it ends
 WORTH_SAYING = 5.0  # seconds
+TABLE = "api_call_budget"
+State = tuple[float, ...]
+
+
+class FileStore(StateStore):
+    """The state of a token bucket in `file`, for the processes of one machine."""
+
+    default_clock = WallClock()
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def check(self, algorithm: Any, rates: list[Rate], now: int, weight: int) -> Any:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self._file}.lock"):
+            state, decision = algorithm.step(rates, self.read(algorithm, rates), now, weight)
+            if decision.allowed:
+                fresh = self._file.with_suffix(".new")
+                fresh.write_text(json.dumps(state))
+                fresh.replace(self._file)  # in one step: a process that is killed here leaves the old one
+            return decision
+
+    def read(self, algorithm: Any, rates: list[Rate]) -> State:
+        return tuple(json.loads(self._file.read_text())) if self._file.exists() else algorithm.initial(rates)
+
+    def reset(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _asking(url: str) -> Iterator[Any]:
+    """A cursor of one transaction. The connection ends with it: nothing is to be kept alive through hours of waiting.
+
+    A database that cannot be had is `requests.ConnectionError`, so that it is tried again as the API itself is.
+    """
+    import psycopg2  # of the extra `postgres`
+
+    try:
+        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            yield cursor
+    except psycopg2.OperationalError as error:
+        raise requests.ConnectionError(f"the database of API_BUDGET_URL cannot be asked: {error}".strip()) from None
+
+
+class PostgresClock(AbstractClock):
+    """The clock of the database, since those of machines differ."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def now(self) -> int:
+        with _asking(self._url) as cursor:
+            cursor.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            return int(cursor.fetchone()[0])
+
+
+class PostgresStore(StateStore):
+    """The state of a token bucket in a row of a Postgres database, for processes on several machines.
+
+    The row is that of the token, named by a hash of it, since the API grants its calls to each key.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.default_clock = PostgresClock(url)
+        with _asking(url) as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(1)")  # or two that make the table at once get in the way
+            cursor.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (key text PRIMARY KEY, state text NOT NULL)")
+
+    def check(self, algorithm: Any, rates: list[Rate], now: int, weight: int) -> Any:
+        with _asking(self._url) as cursor:
+            first = (self._key(), json.dumps(algorithm.initial(rates)))
+            cursor.execute(f"INSERT INTO {TABLE} VALUES (%s, %s) ON CONFLICT DO NOTHING", first)
+            cursor.execute(f"SELECT state FROM {TABLE} WHERE key = %s FOR UPDATE", first[:1])
+            state, decision = algorithm.step(rates, tuple(json.loads(cursor.fetchone()[0])), now, weight)
+            cursor.execute(f"UPDATE {TABLE} SET state = %s WHERE key = %s", (json.dumps(state), first[0]))
+            return decision
+
+    def read(self, algorithm: Any, rates: list[Rate]) -> State:
+        with _asking(self._url) as cursor:
+            cursor.execute(f"SELECT state FROM {TABLE} WHERE key = %s", (self._key(),))
+            found = cursor.fetchone()
+            return tuple(json.loads(found[0])) if found else algorithm.initial(rates)
+
+    def reset(self) -> None:
+        with _asking(self._url) as cursor:
+            cursor.execute(f"DELETE FROM {TABLE} WHERE key = %s", (self._key(),))
+
+    @staticmethod
+    def _key() -> str:
+        return sha256(str(dlt.secrets.get("api_key")).strip().encode()).hexdigest()
 
 
 class Budget:
-    """A token bucket in `file`: `burst` calls at once, refilled by `an_hour` each hour."""
+    """A token bucket in `store`: `burst` calls at once, refilled by `an_hour` each hour."""
 
-    def __init__(self, file: Path, an_hour: int, burst: int) -> None:
-        self._file = file
+    def __init__(self, store: StateStore, an_hour: int, burst: int, clock: AbstractClock | None = None) -> None:
+        self._store = store
         self._rates = [Rate(an_hour, Duration.HOUR, burst=burst)]
+        self._clock = clock or store.default_clock
         self._block = min(BLOCK, burst)
         self._bucket = TokenBucket()
         self._taken = 0
@@ -46,37 +144,31 @@ class Budget:
 
     def left(self) -> int:
         """Calls that may be sent now without waiting."""
-        spent = self._bucket.consumed(self._rates, self._state(), self._now())
+        state: Any = self._store.read(self._bucket, self._rates)
+        spent = self._bucket.consumed(self._rates, state, self._now())
         return max(0, self._rates[0].burst - spent) + self._taken
 
     def _take_block(self) -> float:
         """Take a block of calls if there is one; the seconds until there will be."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._file}.lock"):
-            state, decision = self._bucket.step(self._rates, self._state(), self._now(), self._block)
-            if not decision.allowed:
-                return (decision.retry_after_ms or 0) / 1000
-            fresh = self._file.with_suffix(".new")
-            fresh.write_text(json.dumps(state))
-            fresh.replace(self._file)  # in one step: a process that is killed here leaves the old one
-            self._taken = self._block
-            return 0
+        decision: Any = self._store.check(self._bucket, self._rates, self._now(), self._block)
+        if not decision.allowed:
+            return (decision.retry_after_ms or 0) / 1000
+        self._taken = self._block
+        return 0
 
-    def _state(self) -> tuple[int, ...]:
-        if not self._file.exists():
-            return tuple(map(int, self._bucket.initial(self._rates)))
-        return tuple(json.loads(self._file.read_text()))
-
-    @staticmethod
-    def _now() -> int:
-        return time.time_ns() // 1_000_000
+    def _now(self) -> int:
+        now: Any = self._clock.now()
+        return int(now)
 
 
 def budget() -> Budget:
-    """The budget as configured (`API_CALLS_PER_HOUR`, `API_CALLS_BURST`), one for the whole process."""
-    return _budget(os.environ["DAGSTER_HOME"], os.environ["API_CALLS_PER_HOUR"], os.environ["API_CALLS_BURST"])
+    """The budget as configured (`API_CALLS_PER_HOUR`, `API_CALLS_BURST`, `API_BUDGET_URL`), one for the process."""
+    names = ("DAGSTER_HOME", "API_BUDGET_URL", "API_CALLS_PER_HOUR", "API_CALLS_BURST")
+    return _budget(*map(os.environ.get, names))
 
 
 @lru_cache
-def _budget(home: str, an_hour: str, burst: str) -> Budget:
-    return Budget(Path(home) / "calls.json", int(an_hour), int(burst))
+def _budget(home: str, _: str | None, an_hour: str, burst: str) -> Budget:
+    url = dlt.secrets.get("api_budget_url")
+    store = PostgresStore(url) if url else FileStore(Path(home) / "calls.json")
+    return Budget(store, int(an_hour), int(burst))
