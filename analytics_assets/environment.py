@@ -25,7 +25,7 @@ DEFAULTS = {
     "ASSET_OWNER": "team:analytics",
     "FRESH_HOURS": "26",  # after which a table is late, and stale after twice as many: the nightly sync and two more
     "READ_AHEAD": "8",  # pages in flight at once
-    "RESUME_HOURS": "6",  # how long pages that were read before a crash may be used
+    "RESUME_HOURS": "6",  # how long pages may be used after a crash, from when the reading last came further
     "MOST_PAGES": "100000",  # of a resource, behind which a server is taken to go on for ever
     "REJECTED_SHARE": "0.01",  # of a resource's rows that may be unreadable; ten may be in any case
     "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case

@@ -1,12 +1,16 @@
 """A reading that was broken off is gone on with: what it costs, when it starts over, what it leaves."""
 
 import os
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from analytics_assets import pagelog
 from analytics_assets.pagelog import PageLog
 from analytics_assets.schema import RESOURCES
 from analytics_assets.source import page_log
@@ -106,22 +110,58 @@ def test_another_api_starts_over(
     after.close()
 
 
-def test_what_is_old_is_not_used(
-    broken: ContractApi, materialize: Materialize, tmp_path: Path, query: Query, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The age of a reading is that of its first page, however often it has been tried to go on; then it is removed."""
-    [file] = pages_on_disk(tmp_path)
-    started = file.read_bytes()[:8]
-    broken.always["users"] = status(503)
-    assert not materialize("users").success
-    assert file.read_bytes()[:8] == started
-    del broken.always["users"]
-    monkeypatch.setenv("RESUME_HOURS", "0")
-    page_log(RESOURCES["trainings"]).close()
-    assert not file.exists()
+Later = Callable[[float], None]
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Lets hours pass for the kept pages."""
+
+    def passed(hours: float) -> None:
+        monkeypatch.setattr(pagelog, "time", SimpleNamespace(time=lambda: time.time() + 3600 * hours))
+
+    return passed
+
+
+def test_what_is_old_is_not_used(broken: ContractApi, materialize: Materialize, tmp_path: Path, later: Later) -> None:
+    """A reading that does not come further is kept for some hours, however often that is tried; then it starts over."""
+    broken.page = lambda *which: {"data": {}} if which[1] > 90 else broken.contract_page(*which)
+    for hours in (5, 5.9):
+        later(hours)
+        broken.calls.clear()
+        assert not materialize("users").success
+        assert broken.calls["users"] < 40
+    broken.page = broken.contract_page
     broken.calls.clear()
+    later(6.1)
     assert materialize("users").success
     assert broken.calls["users"] >= 100
+
+
+def test_a_first_load_may_take_days(
+    broken: ContractApi, materialize: Materialize, query: Query, later: Later, tmp_path: Path
+) -> None:
+    """What counts is when a reading last came further, and not when it was started; other readings leave it alone."""
+    [file] = pages_on_disk(tmp_path)
+    for hours, page in ((5, 93), (10, 96), (15, 98)):
+        broken.page = lambda *which, end=page: {"data": {}} if which[1] > end else broken.contract_page(*which)
+        later(hours)
+        assert not materialize("users").success
+        os.utime(file, (time.time(), time.time() + 3600 * hours))
+        assert materialize("trainings").success
+    broken.page = broken.contract_page
+    broken.calls.clear()
+    later(20)
+    assert materialize("users").success
+    assert broken.calls["users"] < 20
+    assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(10_000, 10_000)]
+
+
+def test_old_pages_do_not_stay_on_the_disk(broken: ContractApi, materialize: Materialize, tmp_path: Path) -> None:
+    """Pages of a resource that is not read any more go when another is."""
+    os.utime(pages_on_disk(tmp_path)[0], (0, 0))
+    assert materialize("trainings").success
+    assert not pages_on_disk(tmp_path)
 
 
 @pytest.mark.parametrize("refusal", [status(429, {"Retry-After": "3000"}), status(401), status(400)])
