@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,17 +20,20 @@ from dlt import Pipeline
 from dlt.common.exceptions import TransientException
 from pydantic import Field
 
-from analytics_assets import ledger, profile, tables, warehouse
+from analytics_assets import history, ledger, profile, tables, warehouse
 from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
 from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import api_name, page_log, source
+from analytics_assets.source import api_name, has_window, page_log, source
 from analytics_assets.sync import Sync
 
 logger = logging.getLogger(__name__)
+
+
+Before = history.Materialization | None
 
 
 @dataclass
@@ -37,15 +41,27 @@ class Translator(DagsterDltTranslator):
     """The one place that says how a resource becomes an asset; Dagster's own would invent an upstream asset."""
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
-        return asset_spec(RESOURCES[data.resource.name], API_GROUP, "dlt")
+        table = RESOURCES[data.resource.name]
+        spec = asset_spec(table, API_GROUP, "dlt")
+        return spec.replace_attributes(description=f"{spec.description} {WINDOWED}") if has_window(table) else spec
+
+
+WINDOWED = (
+    "Between whole syncs (`reconciliation_schedule`) only rows that the API dates since the last sync are read: later "
+    "changes of older rows, and deletions, show after the next whole one."
+)
 
 
 class SyncConfig(dg.Config):
-    """What a run may be told: `accept_fewer_rows` loads a resource that has shrunk more than is believed."""
+    """What a run may be told: to load a resource that has shrunk more than is believed, to read the whole of it."""
 
     accept_fewer_rows: bool = Field(
         default_factory=lambda: os.environ.get("ACCEPT_FEWER_ROWS") == "true",
         description="Load the resource even if it has shrunk more than SHRINKING_SHARE allows.",
+    )
+    whole: bool = Field(
+        default_factory=lambda: os.environ.get("WHOLE_SYNC") == "true",
+        description="Read the whole resource, even where a window of dates would do (API_WINDOW_...).",
     )
 
 
@@ -63,7 +79,8 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         with _explained(context, table) as known, warehouse.syncing(table.name) as pipeline:
             with warehouse.connection() as client:
                 known["held"] = ledger.held(client, table)
-                sync = _sync(ledger.last_sync(client, table), config)
+                before = history.last_materialization(context.instance, table.name)
+                sync = _sync(table, config, ledger.last_sync(client, table), before)
             # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
             # and what has been read is not to be lost while the warehouse is.
             with _pages_kept(table) as log:
@@ -72,7 +89,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
                 with warehouse.writing():
                     pipeline.normalize()
                     load_id = pipeline.load().loads_ids[0]
-                    metadata = _entered(table, sync)
+                    metadata = _entered(table, sync, before)
         return dg.MaterializeResult(
             asset_key=table.name,
             metadata={**metadata, "seconds": round(time.monotonic() - started, 2), "load_id": load_id},
@@ -81,14 +98,27 @@ def _asset(table: Table) -> dg.AssetsDefinition:
     return load
 
 
-def _sync(last: ledger.LastSync, config: SyncConfig) -> Sync:
-    """A sync with the limits that are configured for it, given the last one."""
-    shrinking = float(os.environ["SHRINKING_SHARE"])
+def _sync(table: Table, config: SyncConfig, last: ledger.LastSync, before: Before) -> Sync:
+    """A sync with the limits that are configured for it, given the last one and what was noted of it."""
+    rejected, shrinking = float(os.environ["REJECTED_SHARE"]), float(os.environ["SHRINKING_SHARE"])
+    if has_window(table) and not config.whole and (start := _window_start(table, last, before)):
+        return Sync(window_start=start, rejected_share=rejected)
     return Sync(
         known_pages=last.pages,
         least_rows=0 if config.accept_fewer_rows else ledger.least_rows(last, shrinking),
-        rejected_share=float(os.environ["REJECTED_SHARE"]),
+        rejected_share=rejected,
     )
+
+
+def _window_start(table: Table, last: ledger.LastSync, before: Before) -> datetime | None:
+    """Where a window has to begin so that nothing is missed since the last sync of this API; None if all is to be read.
+
+    So it is at first, and where a whole reading was broken off: it is gone on with.
+    """
+    if last.started_at is None or before is None or before.metadata.get("api") != api_name():
+        return None
+    with closing(page_log(table)) as log:
+        return None if len(log) else last.started_at - timedelta(hours=float(os.environ["WINDOW_OVERLAP_HOURS"]))
 
 
 # What says nothing against the pages read before it: the API fails or refuses, the warehouse cannot be had just now.
@@ -121,12 +151,12 @@ def collecting_less_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _entered(table: Table, sync: Sync) -> dict[str, Any]:
+def _entered(table: Table, sync: Sync, before: Before) -> dict[str, Any]:
     """Enter a sync that has just been loaded into the ledger; what it and the reading say, as metadata."""
     with warehouse.connection() as client:
         counts = ledger.enter(client, table, sync)
         name, shown = tables.full_name(client, table), profile.of(client, table, counts.total)
-    return {
+    metadata = {
         **shown,
         "dagster/row_count": counts.total,
         "rows_in_sync": counts.in_sync,
@@ -141,6 +171,18 @@ def _entered(table: Table, sync: Sync) -> dict[str, Any]:
         "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
         "dagster/table_name": name,
         "api": api_name(),
+    }
+    return metadata if sync.window_start is None or before is None else metadata | _known(sync, before, metadata)
+
+
+def _known(sync: Sync, before: history.Materialization, metadata: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the whole resource after a window, from what was known before it and what the window added."""
+    noted = before.metadata
+    return {
+        "window_start": dg.MetadataValue.timestamp(cast(datetime, sync.window_start)),
+        "rows_known": history.rows_known(before) + metadata["dagster/row_count"] - noted["dagster/row_count"],
+        "extra_fields": sorted({*noted["extra_fields"], *sync.extra_fields}),
+        "empty_columns": [name for name in noted["empty_columns"] if name not in sync.filled],
     }
 
 

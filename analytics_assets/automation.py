@@ -15,16 +15,24 @@ from analytics_assets import history
 from analytics_assets.catalog import API_GROUP, MARTS_GROUP, REFERENCE_GROUP
 from analytics_assets.paging import UnexpectedResponse
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import api_name, has_row
+from analytics_assets.source import api_name, has_row, has_window
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*use_user_code_server")
 GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read
 RUNNING = {"running": True, "stopped": False}[os.environ["AUTOMATION"]]
+ON = dg.DefaultScheduleStatus.RUNNING if RUNNING else dg.DefaultScheduleStatus.STOPPED
 
 analytics_job = dg.define_asset_job(
     "analytics_job",
     dg.AssetSelection.groups(API_GROUP, MARTS_GROUP, REFERENCE_GROUP),
     description="Sync the six resources and make everything that is built from them.",
+)
+windowed = [table.name for table in RESOURCES.values() if has_window(table)]
+reconciliation_job = dg.define_asset_job(
+    "reconciliation_job",
+    dg.AssetSelection.assets(*windowed),
+    description="Read the whole of those resources of which otherwise a window of dates is read.",
+    config={"ops": {name: {"config": {"whole": True}} for name in windowed}},
 )
 resource_jobs = [
     dg.define_asset_job(f"{name}_job", dg.AssetSelection.assets(name), description=f"Sync `{name}` alone.")
@@ -35,8 +43,17 @@ nightly_schedule = dg.ScheduleDefinition(
     job=analytics_job,
     cron_schedule=os.environ["NIGHTLY_CRON"],
     execution_timezone=os.environ["NIGHTLY_TIMEZONE"],
-    default_status=dg.DefaultScheduleStatus.RUNNING if RUNNING else dg.DefaultScheduleStatus.STOPPED,
+    default_status=ON,
     description="Sync everything once a night.",
+)
+reconciliation_schedule = dg.ScheduleDefinition(
+    name="reconciliation_schedule",
+    job=reconciliation_job,
+    cron_schedule=os.environ["RECONCILIATION_CRON"],
+    execution_timezone=os.environ["NIGHTLY_TIMEZONE"],
+    default_status=ON,
+    description="Reads whole what is otherwise read by windows of dates: only then deletions, and later changes of "
+    "older rows, are seen.",
 )
 marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
@@ -96,7 +113,7 @@ def _position(instance: dg.DagsterInstance, table: Table) -> str:
     last = history.last_materialization(instance, table.name)
     if last and last.metadata.get("api") != api_name():
         last = None  # what another API had says nothing
-    number = 1 + int(last.metadata.get("rows_read", 0)) if last else 1
+    number = 1 + history.rows_known(last) if last else 1
     made_by = instance.get_run_by_id(last.run_id) if last else None
     reached = int(made_by.tags.get(tag, "0@").partition("@")[0]) if made_by else 0
     # A sync that was made for this row has not found it: the API counts a row that it does not give. Ask beyond.
@@ -151,4 +168,6 @@ def lost_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(f"Ended {', '.join(lost)}" if lost else "No run is lost")
 
 
+jobs = [analytics_job, *resource_jobs, *([reconciliation_job] if windowed else [])]
+schedules = [nightly_schedule, *([reconciliation_schedule] if windowed else [])]
 sensors = [marts_sensor, new_rows_sensor, failed_run_sensor, lost_runs_sensor]

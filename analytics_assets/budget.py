@@ -169,6 +169,6 @@ def budget() -> Budget:
 
 @lru_cache
 def _budget(home: str, _: str | None, an_hour: str, burst: str) -> Budget:
-    url = dlt.secrets.get("api_budget_url")
+    url: str | None = dlt.secrets.get("api_budget_url")
     store = PostgresStore(url) if url else FileStore(Path(home) / "calls.json")
     return Budget(store, int(an_hour), int(burst))

@@ -7,8 +7,8 @@ from analytics_assets import assets, automation, checks, marts, reference, trust
 defs = dg.Definitions(
     assets=trust.trusted([*assets.assets, *marts.assets, *reference.assets]),
     asset_checks=checks.checks,
-    jobs=[automation.analytics_job, *automation.resource_jobs],
-    schedules=[automation.nightly_schedule],
+    jobs=automation.jobs,
+    schedules=automation.schedules,
     sensors=automation.sensors,
     executor=dg.in_process_executor,  # one import of the stack a run, and no writer that outlives it
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
+WINDOW = "API_WINDOW_"  # and the name of a resource: the path, with {start} and {end}, of its rows in a window of dates
 SAMPLE = "READS_SAMPLE_API"  # set where the API that is read is the sample API
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +21,8 @@ DEFAULTS = {
     "DESTINATION__WAREHOUSE__DESTINATION_TYPE": "duckdb",
     "NIGHTLY_CRON": "0 2 * * *",
     "NIGHTLY_TIMEZONE": "UTC",
+    "RECONCILIATION_CRON": "0 3 * * 6",  # when resources that have a window are read whole
+    "WINDOW_OVERLAP_HOURS": "24",  # by which a window begins before the last sync, for clocks that differ and late rows
     "NEW_ROWS_SECONDS": "300",
     "AUTOMATION": "stopped",  # what calls the API by itself; or running
     "ASSET_OWNER": "team:analytics",
@@ -55,12 +58,21 @@ COUNTS = ("API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES")
 
 
 def check() -> None:
-    """Raise `WrongSetting` for a number that is none, before anything is started that would need it."""
+    """Raise `WrongSetting` for what cannot mean anything, before anything is started that would need it."""
+    from analytics_assets.schema import RESOURCES  # not above: loading the environment comes first of all
+
     numbers = {name: r"\d*\.?\d+" for name, default in DEFAULTS.items() if re.fullmatch(r"[\d.]+", default)}
     patterns = numbers | dict.fromkeys(COUNTS, r"[1-9]\d*") | {"PUBLISHED_MODE": "[46][046]{2}"}
     for name, pattern in patterns.items():
         if not re.fullmatch(pattern, os.environ[name]):
             raise WrongSetting(f"{name} is {os.environ[name]!r}, and must be a number like {DEFAULTS[name]}")
+    for name in (name for name in os.environ if name.startswith(WINDOW)):
+        try:
+            bounded = os.environ[name].format(start=1, end=2) != os.environ[name]
+        except (LookupError, ValueError):
+            bounded = False
+        if name.removeprefix(WINDOW).lower() not in RESOURCES or not bounded:
+            raise WrongSetting(f"{name} must name a resource, and be a path like /v1/users?start={{start}}&end={{end}}")
 
 
 def load() -> None:

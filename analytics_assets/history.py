@@ -33,6 +33,11 @@ def last_materialization(instance: dg.DagsterInstance, name: str) -> Materializa
     return next(iter(materializations(instance, name, 1)), None)
 
 
+def rows_known(sync: Materialization) -> int:
+    """How many rows the API had, as far as a sync of a resource tells; a window by itself does not."""
+    return int(sync.metadata.get("rows_known", sync.metadata.get("rows_read", 0)))
+
+
 def last_run(instance: dg.DagsterInstance, name: str) -> dg.DagsterRun | None:
     """The newest run that was to make the asset, finished or not."""
     planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))

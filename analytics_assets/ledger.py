@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from analytics_assets.schema import DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table
 from analytics_assets.sync import FEW, Sync
-from analytics_assets.tables import comment, exists, make
+from analytics_assets.tables import columns, comment, exists, make
 from analytics_assets.warehouse import SqlClient
 
 
@@ -22,18 +22,25 @@ class Counts(NamedTuple):
 
 
 class LastSync(NamedTuple):
-    """What the last complete sync of a resource read; nothing before the first."""
+    """What the last whole sync of a resource read, and when the last one started, whole or not; nothing before one."""
 
     row_count: int = 0
     pages: int = 0
+    started_at: datetime | None = None
+
+
+WHOLE = "resource = ? AND window_start IS NULL ORDER BY started_at DESC LIMIT 1"
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:
     """The last complete sync of the resource."""
     if not exists(client, SYNCS.name):
         return LastSync()
-    last = f"SELECT row_count, pages FROM {SYNCS.name} WHERE resource = ? ORDER BY started_at DESC LIMIT 1"
-    return LastSync(*next(iter(client.execute_sql(last, table.name) or []), ()))
+    there = {name.lower() for name, _ in columns(client, f"SELECT * FROM {SYNCS.name}")}
+    whole = WHOLE if "window_start" in there else WHOLE.replace("window_start", "NULL")  # in a warehouse of before
+    last = f"(SELECT max(started_at) FROM {SYNCS.name} WHERE resource = ?)"
+    found = client.execute_sql(f"SELECT row_count, pages, {last} FROM {SYNCS.name} WHERE {whole}", *[table.name] * 2)
+    return LastSync(*next(iter(found or []), ()))
 
 
 def least_rows(last: LastSync, shrinking_share: float) -> int:
@@ -61,27 +68,27 @@ def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
                 f"INSERT INTO {REJECTED_ROWS.name} VALUES (?, ?, ?, ?, ?, ?)",
                 *(table.name, *rejected, sync.started_at),
             )
-        _mark_deleted(client, table, sync)
-        before = f"DELETE FROM {REJECTED_ROWS.name} WHERE resource = ? AND synced_at < ?"
-        client.execute_sql(before, table.name, sync.started_at)
+        if sync.window_start is None:
+            _mark_deleted(client, table, sync)
+        _forget_rejected(client, table, sync)
         counts = _counts(client, table, sync)
         client.execute_sql(
             f"INSERT INTO {SYNCS.name} ({', '.join(column.name for column in SYNCS.columns)}) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            *(table.name, sync.started_at, datetime.now(UTC), counts.in_sync + len(sync.rejected)),
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(table.name, sync.started_at, datetime.now(UTC), sync.window_start, counts.in_sync + len(sync.rejected)),
             *(len(sync.rejected), counts.newly_deleted, sync.pages, sync.resumed_pages, sync.calls),
         )
     return counts
 
 
 def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
-    """Mark what neither this nor the last complete sync has seen.
+    """Mark what neither this nor the last whole sync has seen.
 
     One miss is not enough, because rows move between pages while a long read goes on. A row that was set aside in
     either sync was seen; one that was set aside without its id may have been any row, so nothing is inferred then. Nor
     is it from a resumed sync, whose pages were not read in one go.
     """
-    last = f"SELECT started_at, resumed_pages FROM {SYNCS.name} WHERE resource = ? ORDER BY started_at DESC LIMIT 1"
+    last = f"SELECT started_at, resumed_pages FROM {SYNCS.name} WHERE {WHOLE}"
     previous, resumed_pages = next(iter(client.execute_sql(last, table.name) or []), (None, 0))
     aside = f"SELECT id FROM {REJECTED_ROWS.name} WHERE resource = ?"
     nameless = client.execute_sql(f"{aside} AND id IS NULL LIMIT 1", table.name)
@@ -92,6 +99,21 @@ def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
         f"AND {table.key} NOT IN ({aside})",
         *(sync.started_at, previous, table.name),
     )
+
+
+def _forget_rejected(client: SqlClient, table: Table, sync: Sync) -> None:
+    """Forget the rows set aside before, but for those that a window has not shown again, read or set aside."""
+    before = f"DELETE FROM {REJECTED_ROWS.name} WHERE resource = ? AND synced_at < ?"
+    if sync.window_start is None:
+        client.execute_sql(before, table.name, sync.started_at)
+        return
+    read = f"SELECT {table.key} FROM {table.name} WHERE {LAST_SEEN_AT} = ?"
+    again = (
+        f"SELECT 1 FROM {REJECTED_ROWS.name} AS now WHERE now.resource = ? AND now.synced_at = ? "
+        f'AND (now.id = {REJECTED_ROWS.name}.id OR now."row" = {REJECTED_ROWS.name}."row")'
+    )
+    started = (table.name, sync.started_at)
+    client.execute_sql(f"{before} AND (id IN ({read}) OR EXISTS ({again}))", *started, sync.started_at, *started)
 
 
 def _counts(client: SqlClient, table: Table, sync: Sync) -> Counts:

@@ -14,7 +14,9 @@ from zlib import crc32
 
 import pyarrow as pa
 
-HEAD = struct.Struct("<dIII")  # when, in seconds since 1970; length of a body, and of what it is compressed to; checksum
+HEAD = struct.Struct(
+    "<dIII"
+)  # when, in seconds since 1970; length of a body, and of what it is compressed to; checksum
 CODEC = pa.Codec("lz4")
 
 
@@ -75,7 +77,7 @@ class PageLog:
             _, _, compressed, checksum = self._head(start)
             body = self._read(start + HEAD.size, compressed)
             if body and len(body) == compressed and crc32(body) == checksum:
-                return start + HEAD.size + compressed
+                return start + HEAD.size + int(compressed)
         return None
 
     def _head(self, start: int) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, S
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
 FIND = "To find one, type a part of its name into *Filter columns*; which of them are personal data is said below."
 LAST_SYNCS = (
-    f"SELECT resource, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE finished_at = "
+    f"SELECT resource, window_start, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE finished_at = "
     f"(SELECT max(finished_at) FROM {SYNC_LOG.name} AS others WHERE others.resource = log.resource) ORDER BY resource"
 )
 
@@ -59,7 +59,16 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
 def _last_syncs(client: warehouse.SqlClient) -> dict[str, Any]:
     """The last sync of each resource as a table, and how many rows they set aside."""
     last = client.execute_sql(LAST_SYNCS) or []
-    lines = [([name, f"{time.astimezone(UTC):%H:%M, %d %b %Y}"], counts) for name, time, *counts in last]
+    lines = [
+        (
+            [
+                f"{name}, since {since.astimezone(UTC):%d %b}" if since else name,
+                f"{time.astimezone(UTC):%H:%M, %d %b %Y}",
+            ],
+            counts,
+        )
+        for name, since, time, *counts in last
+    ]
     header = "resource|at (UTC)|rows|rejected"
     return {
         "last_syncs": dg.MetadataValue.md(profile.inline(header, lines)),

@@ -301,6 +301,12 @@ SYNCS = Table(
         Column("resource", TEXT, "Resource that was read.", nullable=False),
         Column("started_at", TIME, "When the reading began; `_last_seen_at` of the rows it saw.", nullable=False),
         Column("finished_at", TIME, "When the rows had been loaded.", nullable=False),
+        Column(
+            "window_start",
+            TIME,
+            "Where only rows of a window of dates were read, the beginning of that; such a sync sees neither deletions "
+            "nor later changes of older rows. Null where the whole resource was read.",
+        ),
         Column("row_count", COUNT, "Rows the API gave, an id that came twice counted once.", nullable=False),
         Column("rejected", COUNT, "Rows that could not be read.", nullable=False),
         Column("deleted", COUNT, "Rows of the table found to be deleted.", nullable=False),
@@ -338,7 +344,7 @@ SYNC_LOG = Table(
     tuple(
         column
         for column in SYNCS.columns
-        if column.name in ("resource", "finished_at", "row_count", "rejected", "deleted", "calls")
+        if column.name in ("resource", "finished_at", "window_start", "row_count", "rejected", "deleted", "calls")
     ),
 )
 VIEWS: Mapping[str, Table] = {view.name: view for view in (DATA_DICTIONARY, SYNC_LOG)}

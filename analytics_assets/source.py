@@ -1,9 +1,11 @@
 """The API as data, and the dlt source built from it. Knows nothing of Dagster."""
 
+import math
 import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import dlt
 import requests
@@ -15,7 +17,7 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_assets import client
 from analytics_assets.batches import Batches
-from analytics_assets.environment import SAMPLE
+from analytics_assets.environment import SAMPLE, WINDOW
 from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import Guard, PageNumbers, rows_at
 from analytics_assets.readahead import ReadAhead
@@ -27,8 +29,13 @@ PAGE_SIZE = 100  # the most that the API gives
 ROWS = jsonpath.compile_path("rows")  # where `ReadAhead` puts them; a text would be parsed again for every answer
 
 
-def api(table: Table, session: requests.Session) -> RESTAPIConfig:
-    """One resource of the API, in dlt's own words; read from `API_BASE_URL` and `API_RESOURCE_PATH`."""
+def api(table: Table, session: requests.Session, sync: Sync) -> RESTAPIConfig:
+    """One resource of the API, in dlt's own words; read from `API_BASE_URL` and `API_RESOURCE_PATH`.
+
+    A window's bounds are plain parameters: with dlt's `incremental` it would also leave out what it dates differently
+    from the API, fail where a date is missing, and keep the last one in its own state, which knows of no failed load.
+    """
+    path, window = (_path(table), {}) if sync.window_start is None else _window(table, sync)
     return {
         "client": {"base_url": dlt.config["api_base_url"], "session": session},
         "resources": [
@@ -39,8 +46,8 @@ def api(table: Table, session: requests.Session) -> RESTAPIConfig:
                 # Rows move between pages while they are read: of an id that came twice, the later page's row stays.
                 "columns": dlt_columns(table) | {PAGE: {**dlt_columns(table)[PAGE], "dedup_sort": "desc"}},
                 "endpoint": {
-                    "path": _path(table),
-                    "params": {"per_page": PAGE_SIZE},
+                    "path": path,
+                    "params": {**window, "per_page": PAGE_SIZE},
                     "data_selector": ROWS,
                     "paginator": PageNumbers(),
                 },
@@ -52,9 +59,10 @@ def api(table: Table, session: requests.Session) -> RESTAPIConfig:
 def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -> DltSource:
     """A dlt source of one resource, `table`, for one use: pages become Arrow batches, and `sync` counts them.
 
-    What `log` holds is not requested again. `sync.close` ends what was started.
+    What `log` holds is not requested again, but for a window, which is short. `sync.close` ends what was started.
     """
     sync = sync or Sync()
+    log = None if sync.window_start else log
     pages = ReadAhead(Guard(_rows(table)), int(os.environ["READ_AHEAD"]), sync.known_pages, log)
     session = client.session(pages)
 
@@ -70,7 +78,7 @@ def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -
         sync.pages, sync.resumed_pages = rows.paginator.current_value - 1, pages.resumed_pages
         return batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
 
-    source = rest_api_source(api(table, session), name=table.name)
+    source = rest_api_source(api(table, session, sync), name=table.name)
     source.resources[table.name].add_step(gather)
     return source
 
@@ -94,6 +102,23 @@ def has_row(table: Table, number: int) -> bool:
 def api_name() -> str:
     """Which API this is, for people and for telling it from another."""
     return "the sample API" if SAMPLE in os.environ else shown(dlt.config["api_base_url"])
+
+
+def has_window(table: Table) -> bool:
+    """Whether `API_WINDOW_...` says how to ask for those rows of this resource that the API dates in a window."""
+    return bool(os.environ.get(_window_setting(table)))
+
+
+def _window_setting(table: Table) -> str:
+    return f"{WINDOW}{table.name.upper()}"
+
+
+def _window(table: Table, sync: Sync) -> tuple[str, dict[str, str]]:
+    """Path and parameters that ask for the window of `sync`, in seconds since 1970."""
+    assert sync.window_start
+    bounds = {"start": int(sync.window_start.timestamp()), "end": math.ceil(sync.started_at.timestamp())}
+    parts = urlsplit(os.environ[_window_setting(table)].format(**bounds))
+    return parts.path, dict(parse_qsl(parts.query))
 
 
 def _path(table: Table) -> str:

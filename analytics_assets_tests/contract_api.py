@@ -31,11 +31,11 @@ class ContractApi:
         self.answers: dict[str, deque[Answer]] = {name: deque() for name in RESOURCES}
         self.always: dict[str, Answer] = {}
         self.calls: Counter[str] = Counter()
-        self.page: Callable[[str, int, int], Any] = self.contract_page
+        self.page: Callable[..., Any] = self.contract_page
 
-    def contract_page(self, resource: str, page: int, size: int) -> Any:
-        """The body of one answer; `page` may be replaced by a test that wants another."""
-        rows = self.rows[resource]
+    def contract_page(self, resource: str, page: int, size: int, window: tuple[int, int] | None = None) -> Any:
+        """The body of one answer; `page` may be replaced by a test that wants another. A window is one of creation."""
+        rows = [row for row in self.rows[resource] if not window or window[0] <= row["created_at"] < window[1]]
         more = page * size < len(rows)
         return {
             "page": page,
@@ -44,9 +44,9 @@ class ContractApi:
             "data": {resource: rows[(page - 1) * size : page * size]},
         }
 
-    def render(self, resource: str, page: int, size: int) -> bytes:
+    def render(self, resource: str, page: int, size: int, *window: tuple[int, int]) -> bytes:
         """The body of an answer, as bytes."""
-        return json.dumps(self.page(resource, page, size)).encode()
+        return json.dumps(self.page(resource, page, size, *window)).encode()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -69,7 +69,8 @@ class Handler(BaseHTTPRequestHandler):
         elif resource in self.api.always:
             self.api.always[resource](self)
         else:
-            self.send(200, self.api.render(resource, query["page"], min(100, query["per_page"])))
+            window = [(query["start"], query["end"])] if "start" in query else []
+            self.send(200, self.api.render(resource, query["page"], min(100, query["per_page"]), *window))
 
     def send(self, status: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.send_response(status)

@@ -79,6 +79,30 @@ def test_pages_add_up_to_the_rows(api: str, resource: str) -> None:
     assert len({str(row["id"]) for row in found}) == SIZES[resource]
 
 
+@pytest.mark.parametrize(
+    ("resource", "window", "date"),
+    [
+        ("awarded_certifications", "awarded_certifications?start={}&end={}", "awarded_at"),
+        ("registrations", "registrations/by_date_range?start_time={}&end_time={}", "created_at"),
+    ],
+)
+def test_windows_give_the_rows_of_their_dates(api: str, resource: str, window: str, date: str) -> None:
+    """Pages of a window have every row that is dated from its start to before its end, and no other."""
+    start, end = (NOW.timestamp() - days * 86_400 for days in (400, 90))
+    found: list[dict[str, Any]] = []
+    for page in range(1, 50):
+        url = f"{api}/v1/{window.format(int(start), int(end))}&page={page}&per_page=50"
+        document = requests.get(url, headers=TOKEN, timeout=10).json()
+        found += document["data"][resource]
+        if not document["has_more"]:
+            break
+    dated = [row for row in rows(ACADEMY, resource) if start <= instant(row[date]).timestamp() < end]
+    assert 50 < len(found) < SIZES[resource]
+    assert found == dated
+    refused = requests.get(f"{api}/v1/{window.format('2024-01-01', 2)}", headers=TOKEN, timeout=10)
+    assert refused.status_code == 400
+
+
 def test_seed_and_moment_decide_the_rows() -> None:
     """Another seed, or another moment at which histories end, gives other rows."""
     assert rows(Academy(8, NOW), "users") != rows(ACADEMY, "users")

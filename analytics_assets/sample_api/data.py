@@ -125,6 +125,11 @@ def rows(academy: Academy, resource: str, start: int = 0, stop: int | None = Non
     ]
 
 
+def dated(academy: Academy, resource: str, index: int) -> float:
+    """The moment by which a window of dates finds a row, in seconds since 1970. KeyError for resources without."""
+    return DATED[resource](academy, index, academy.draw(resource, index))
+
+
 def history(academy: Academy, index: int, draw: Draw) -> History:
     """The course of a registration, told by the first numbers of its row's stream."""
     part, created = academy.created("registrations", index, draw())
@@ -180,7 +185,7 @@ def _registration(academy: Academy, index: int, draw: Draw) -> Row:
 def _awarded_certification(academy: Academy, index: int, draw: Draw) -> Row:
     past = _passed(academy, index)
     person, (name, description) = academy.person(past.user), certificate(past.taken)
-    awarded = min((past.completed or past.created) + 1 + 3 * DAY * draw(), academy.now)
+    awarded = _awarded(academy, index, past, draw)
     return {
         "id": spell_id(800_000 + index, draw),
         "name": name,
@@ -191,6 +196,14 @@ def _awarded_certification(academy: Academy, index: int, draw: Draw) -> Row:
         "awarded_at": spell_time(awarded, draw),
         "certificate_url": f"https://academy.example.org/certificates/{index}",
     }
+
+
+def _awarded(academy: Academy, index: int, past: History, draw: Draw) -> float:
+    """When an award was given: after the course, or if it appears while the server runs, in the last hour."""
+    after = draw()
+    if index >= academy.sizes["awarded_certifications"]:
+        return academy.now - 3600 * after
+    return min((past.completed or past.created) + 1 + 3 * DAY * after, academy.now)
 
 
 def _passed(academy: Academy, award: int) -> History:
@@ -275,6 +288,10 @@ ROW_OF: dict[str, Callable[[Academy, int, Draw], Row]] = {
     "registrations": _registration,
     "trainings": _training,
     "users": _user,
+}
+DATED: dict[str, Callable[[Academy, int, Draw], float]] = {
+    "awarded_certifications": lambda academy, index, draw: _awarded(academy, index, _passed(academy, index), draw),
+    "registrations": lambda academy, index, draw: history(academy, index, draw).created,
 }
 
 

@@ -8,8 +8,8 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -19,12 +19,34 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from analytics_assets.sample_api.data import Academy, rows
+from analytics_assets.sample_api.data import Academy, dated, rows
 from analytics_assets.sample_api.faults import FAULTS, Fault, Reply, parse_faults
+from analytics_assets.sample_api.oddities import Row
 
 DEFAULT_PER_PAGE = 25
 MOST_PER_PAGE = 100
 JSON = {"content-type": "application/json"}
+
+
+class Window(NamedTuple):
+    """How a resource is asked for rows of a window of dates: behind its own path, and by which parameters."""
+
+    path: str
+    start: str
+    end: str
+
+
+WINDOWS = {
+    "awarded_certifications": Window("", "start", "end"),
+    "registrations": Window("by_date_range", "start_time", "end_time"),
+}
+
+
+class Listing(NamedTuple):
+    """The rows that are paged through: how many, and those from an index to before another."""
+
+    total: int
+    read: Callable[[int, int], list[Row]]
 
 
 class SampleApi:
@@ -47,21 +69,39 @@ class SampleApi:
         self.added: Counter[str] = Counter()
         self.started = time.monotonic()
         self._pages: dict[tuple[str, int, int, int], bytes] = {}
+        self._dates: dict[tuple[str, int], float] = {}
 
     def total(self, resource: str) -> int:
         """How many rows a resource has by now."""
         grown = self.growth.get(resource, 0) * (time.monotonic() - self.started) / 60
         return max(self.academy.sizes[resource] + self.added[resource] + int(grown), 0)
 
-    def document(self, resource: str, page: int, per_page: int, total: int) -> dict[str, Any]:
+    def whole(self, resource: str, total: int) -> Listing:
+        """All rows of a resource."""
+        return Listing(total, lambda start, stop: rows(self.academy, resource, start, min(stop, total)))
+
+    def window(self, resource: str, start: int, end: int) -> Listing:
+        """The rows of a resource that are dated from `start` to before `end`, in seconds since 1970."""
+        found = [index for index in range(self.total(resource)) if start <= self._dated(resource, index) < end]
+        return Listing(
+            len(found),
+            lambda first, stop: [row for at in found[first:stop] for row in rows(self.academy, resource, at, at + 1)],
+        )
+
+    def _dated(self, resource: str, index: int) -> float:
+        if (resource, index) not in self._dates:
+            self._dates[resource, index] = dated(self.academy, resource, index)
+        return self._dates[resource, index]
+
+    def document(self, resource: str, page: int, per_page: int, listing: Listing) -> dict[str, Any]:
         """The JSON document of a page."""
         end = page * per_page
         return {
             "page": page,
             "per_page": per_page,
-            "has_more": end < total,
+            "has_more": end < listing.total,
             "url": f"{self.url}/{resource}?page={page}&per_page={per_page}",
-            "data": {resource: rows(self.academy, resource, end - per_page, min(end, total))},
+            "data": {resource: listing.read(end - per_page, end)},
         }
 
     def rendered(self, resource: str, page: int, per_page: int) -> bytes:
@@ -69,13 +109,14 @@ class SampleApi:
         total = min(self.total(resource), page * per_page + 1)
         key = resource, page, per_page, total
         if key not in self._pages:
-            self._pages[key] = orjson.dumps(self.document(*key))
+            self._pages[key] = orjson.dumps(self.document(resource, page, per_page, self.whole(resource, total)))
         return self._pages[key]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the counting comes first, so that refused and faulty requests count too."""
-        resource = scope["path"].rpartition("/")[2]
-        known = scope["path"] == f"{scope['root_path']}/{resource}" and resource in self.academy.sizes
+        resource, *below = scope["path"].removeprefix(f"{scope['root_path']}/").split("/")
+        window = WINDOWS.get(resource)
+        known = resource in self.academy.sizes and below in ([], [window.path] if window else [])
         if known:
             self.calls[resource] += 1
         if self.latency:
@@ -90,24 +131,31 @@ class SampleApi:
         try:
             page = _positive(query, "page", 1)
             per_page = min(_positive(query, "per_page", DEFAULT_PER_PAGE), MOST_PER_PAGE)
+            listing = None
+            if window and (below or window.start in query):
+                listing = self.window(resource, _seconds(query, window.start), _seconds(query, window.end))
         except ValueError as error:
             await _send(send, 400, JSON, orjson.dumps({"error": str(error)}))
             return
         fault = next((fault for fault in self.faults.get(resource, ()) if fault.strikes(page)), None)
-        if fault is None:
-            await _send(send, 200, JSON, self.rendered(resource, page, per_page))
+        if fault:
+            listing = listing or self.whole(resource, self.total(resource))
+            await self._fail(fault, resource, page, per_page, listing, receive, send)
+        elif listing:
+            await _send(send, 200, JSON, orjson.dumps(self.document(resource, page, per_page, listing)))
         else:
-            await self._fail(fault, resource, page, per_page, receive, send)
+            await _send(send, 200, JSON, self.rendered(resource, page, per_page))
 
-    async def _fail(self, fault: Fault, resource: str, page: int, per_page: int, receive: Receive, send: Send) -> None:
-        total = self.total(resource)
+    async def _fail(
+        self, fault: Fault, resource: str, page: int, per_page: int, listing: Listing, receive: Receive, send: Send
+    ) -> None:
         reply = Reply(
             resource=resource,
             page=page,
             per_page=per_page,
-            total=total,
-            read=lambda start, stop: rows(self.academy, resource, start, min(stop, total)),
-            document=self.document(resource, page, per_page, total),
+            total=listing.total,
+            read=listing.read,
+            document=self.document(resource, page, per_page, listing),
         )
         FAULTS[fault.name](reply, fault.argument)
         body = orjson.dumps(reply.document) if reply.body is None else reply.body
@@ -176,6 +224,13 @@ def _positive(query: Mapping[str, str], name: str, default: int) -> int:
     if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise ValueError(f"{name} must be a positive integer, not {text!r}")
     return int(text)
+
+
+def _seconds(query: Mapping[str, str], name: str) -> int:
+    """A bound of a window, in seconds since 1970."""
+    if not re.fullmatch("[0-9]{1,11}", query.get(name, "")):
+        raise ValueError(f"{name} must be a time in seconds since 1970, not {query.get(name)!r}")
+    return int(query[name])
 
 
 async def _send(send: Send, status: int, headers: Mapping[str, str], body: bytes, sent: int | None = None) -> None:
