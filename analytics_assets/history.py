@@ -1,6 +1,7 @@
 """Questions to Dagster's history of an asset: its last success, its last try, what went wrong, what is outdated."""
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,11 +12,18 @@ PROCESS_TAG = "analytics_assets/process"
 
 
 class Materialization(NamedTuple):
-    """When an asset was made (UTC), by which run, and with what metadata."""
+    """When an asset was made (UTC), by which run, with what metadata and tags, and its number in the history."""
 
     time: datetime
     run_id: str
     metadata: dict[str, Any]
+    tags: Mapping[str, str]
+    number: int
+
+    def read(self, parent: str) -> int:
+        """The number of the parent's materialization that it was made from: Dagster notes it when a step begins."""
+        noted = self.tags.get(f"dagster/input_event_pointer/{parent}", str(self.number))
+        return int(noted) if noted.isdigit() else 0
 
 
 def materializations(instance: dg.DagsterInstance, name: str, most: int) -> list[Materialization]:
@@ -24,7 +32,8 @@ def materializations(instance: dg.DagsterInstance, name: str, most: int) -> list
     for record in instance.fetch_materializations(dg.AssetKey(name), limit=most).records:
         made = record.asset_materialization
         metadata = {label: entry.value for label, entry in made.metadata.items()} if made else {}
-        found.append(Materialization(datetime.fromtimestamp(record.timestamp, UTC), record.run_id, metadata))
+        time, tags = datetime.fromtimestamp(record.timestamp, UTC), (made.tags if made else None) or {}
+        found.append(Materialization(time, record.run_id, metadata, tags, record.storage_id))
     return found
 
 
@@ -79,30 +88,62 @@ def failure_text(event: dg.DagsterEvent) -> str:
 
 
 class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
-    """A table it is made from has been made since it was made itself; or it was not made today (UTC), or never.
+    """A table it is made from has been made since; or it was not made today (UTC), or never.
 
-    What depends on the day, such as what is overdue, is right only for the day on which it was made.
+    What depends on the day, such as what is overdue, is right only for the day on which it was made. A try that failed
+    counts like one that did not: what cannot be made is asked for once an update and once a day, not with every tick.
+    What it has blocked in its run is asked for without it.
+
+    This is a question to the history alone. Dagster's own conditions go by what has changed between two ticks, and
+    `since(newly_requested())`, so `eager()` too, forgets an update in the half minute after a request.
     """
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         graph, instance = context.asset_graph_view.asset_graph, context.asset_graph_view.instance
-        made = last_materialization(instance, context.key.to_user_string())
-        parents = (last_materialization(instance, key.to_user_string()) for key in graph.get(context.key).parent_keys)
+        name = context.key.to_user_string()
+        made, failed = last_materialization(instance, name), _failed_try(instance, name)
+
+        def is_new(parent: str) -> bool:
+            new, read = last_materialization(instance, parent), made.read(parent) if made else 0
+            return new is not None and new.number > read and not (failed and failed.has_read(new))
+
         today = context.evaluation_time.astimezone(UTC).date()
-        outdated = made is None or made.time.date() < today or any(p and p.time > made.time for p in parents)
+        parents = (key.to_user_string() for key in graph.get(context.key).parent_keys)
+        outdated = all(at.time.date() < today for at in (made, failed) if at) or any(map(is_new, parents))
         return dg.AutomationResult(context, context.candidate_subset if outdated else context.get_empty_subset())
 
 
-# Dagster's own `eager` forgets an update that comes in the same half minute as the mart's own last one, and one by a
-# run that was to make the mart too but failed before. What is made from a mart is made in the same run as the mart.
-requested = AutomationCondition.any_deps_match(AutomationCondition.will_be_requested())
-updated = AutomationCondition.any_deps_match(AutomationCondition.newly_updated())
-follow_parents = (
-    (updated | requested | AutomationCondition.cron_tick_passed("0 0 * * *")).since(
-        AutomationCondition.newly_requested()
+class _FailedTry(NamedTuple):
+    """When a run began that was to make the asset, its number in the history, and when its turn came if it did."""
+
+    time: datetime
+    number: int
+    step_time: float
+
+    def has_read(self, parent: Materialization) -> bool:
+        return parent.number < self.number or parent.time.timestamp() < self.step_time
+
+
+def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
+    """The newest try to make the asset; None if that one has made it."""
+    planned, made = (
+        instance.get_latest_planned_materialization_info(dg.AssetKey(name)),
+        last_materialization(instance, name),
     )
-    & (IsOutdated() | requested)
-    & ~AutomationCondition.any_deps_missing()
-    & ~AutomationCondition.any_deps_in_progress()
-    & ~AutomationCondition.in_progress()
+    run = instance.get_run_record_by_id(planned.run_id) if planned else None
+    if planned is None or run is None or (made and made.run_id == planned.run_id):
+        return None
+    steps = instance.get_run_step_stats(planned.run_id, [name])
+    return _FailedTry(
+        run.create_timestamp, planned.storage_id, max((step.start_time or 0 for step in steps), default=0)
+    )
+
+
+# What is made from a mart that is to be made is made in the same run.
+requested = AutomationCondition.any_deps_match(AutomationCondition.will_be_requested())
+# Of parents, and of what a mart among them is made from: otherwise it would be made once before and once after it.
+in_progress = AutomationCondition.in_progress()
+parents_in_progress = AutomationCondition.any_deps_match(in_progress | AutomationCondition.any_deps_match(in_progress))
+follow_parents = (
+    (IsOutdated() | requested) & ~AutomationCondition.any_deps_missing() & ~parents_in_progress & ~in_progress
 ).with_label("follow_parents")

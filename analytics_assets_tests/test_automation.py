@@ -1,7 +1,6 @@
 """Jobs, schedule and sensors, ticked against a real server and a real instance."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -204,87 +203,24 @@ def test_jobs_and_schedule() -> None:
     assert stopped == {"new_rows_sensor"}
 
 
-JOIN = dg.AssetKey("registrations_enriched")
-MADE_HERE = {*MARTS, "published_database"}
+def test_marts_follow_a_sync_once(api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance) -> None:
+    """All that is made from a synced table is asked for in one run, and after it, or where a run makes all, nothing."""
+    following, cursor = {*MARTS, "sync_log", "published_database"}, None
 
-
-def test_the_join_follows_its_parents(api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance) -> None:
-    """The join waits until all three parents exist, follows an update once, and waits while a parent is being made."""
-    parents = ("users", "trainings", "registrations")
-    cursor = None
-
-    def requested() -> int:
+    def requested() -> set[str]:
         nonlocal cursor
         result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
         cursor = result.cursor
-        return result.get_num_requested(JOIN)
+        return {name for name in following if result.get_num_requested(dg.AssetKey(name))}
 
-    assert requested() == 0
-    materialize("users")
-    assert requested() == 0
-    materialize("trainings")
-    assert requested() == 0
-    materialize("registrations")
-    assert requested() == 1
-    assert requested() == 0
-    materialize(*parents, JOIN.to_user_string())
-    assert requested() == 0, "the run has made the join itself"
-    materialize(*parents, JOIN.to_user_string())
-    materialize("trainings")
-    assert requested() == 1, "an update between the same two ticks is not forgotten"
-    assert requested() == 0
-    materialize(JOIN.to_user_string())
-    assert requested() == 0
-    materialize("users")
-    selection = {dg.AssetKey("trainings")}
-    running = instance.create_run_for_job(defs.resolve_job_def("trainings_job"), asset_selection=frozenset(selection))
-    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", running.job_name, message=""), running.run_id)
-    assert requested() == 0, "a parent is being made"
-    instance.report_run_canceled(running)
-    assert requested() == 1
-    materialize(JOIN.to_user_string())
-    assert requested() == 0
-    api.always["users"] = status(404)
-    materialize(*parents, JOIN.to_user_string())
-    assert requested() == 1, "what the run could make is not forgotten because it could not make the join"
-
-
-def requests(instance: dg.DagsterInstance) -> Callable[..., set[str]]:
-    """Evaluations one after the other, as the daemon makes them; each gives what is to be made in one run."""
-    cursor = None
-
-    def evaluate(time: datetime | None = None) -> set[str]:
-        nonlocal cursor
-        result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor, evaluation_time=time)
-        cursor = result.cursor
-        return {name for name in MADE_HERE if result.get_num_requested(dg.AssetKey(name))}
-
-    return evaluate
-
-
-def test_marts_follow_a_sync_in_one_run(
-    api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance
-) -> None:
-    """What is made from a mart that is to be made is made in the same run, and not once more after it."""
-    requested = requests(instance)
     materialize()
     assert requested() == set()
-    materialize("users")
-    assert requested() == MADE_HERE
-    materialize(*MADE_HERE)
+    materialize("users", "trainings")
+    assert requested() == following
+    materialize(*following)
     assert requested() == set()
     materialize("awarded_certifications")
-    assert requested() == {"learner_progress", "published_database"}
-
-
-def test_marts_are_made_every_day(api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance) -> None:
-    """Without any sync they are asked for on the next day, once."""
-    requested = requests(instance)
-    materialize()
-    today = datetime.now(UTC)
-    assert requested(today) == set()
-    assert requested(today + timedelta(days=1)) == MADE_HERE
-    assert requested(today + timedelta(days=1, seconds=30)) == set()
+    assert requested() == {"learner_progress", "sync_log", "published_database"}
 
 
 def report(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> dg.DagsterRun:

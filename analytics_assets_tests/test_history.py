@@ -1,0 +1,185 @@
+"""When what is made from other assets is made anew, asked of real runs of a small graph of the marts' shape."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from analytics_assets.history import follow_parents
+
+Made = Callable[..., dg.ExecuteInProcessResult]
+Requested = Callable[..., set[str]]
+BROKEN: set[str] = set()  # assets that cannot be made
+
+
+def _asset(name: str, *parents: str) -> dg.AssetsDefinition:
+    @dg.asset(name=name, deps=parents, automation_condition=follow_parents if parents else None)
+    def make() -> None:
+        if name in BROKEN:
+            raise dg.Failure(allow_retries=False)
+
+    return make
+
+
+MARTS = {"joined", "progress", "copy"}
+DEFS = dg.Definitions(
+    [
+        _asset("users"),
+        _asset("trainings"),
+        _asset("certificates"),
+        _asset("joined", "users", "trainings"),
+        _asset("progress", "joined", "certificates"),
+        _asset("copy", "users", "trainings", "certificates", "joined", "progress"),
+    ],
+    jobs=[dg.define_asset_job("everything")],
+)
+JOB = DEFS.resolve_job_def("everything")
+
+
+@pytest.fixture
+def make(instance: dg.DagsterInstance) -> Made:
+    """Makes these assets, or all, in one run."""
+
+    def run(*names: str) -> dg.ExecuteInProcessResult:
+        selection = [dg.AssetKey(name) for name in names] or None
+        return JOB.execute_in_process(instance=instance, asset_selection=selection, raise_on_error=False)
+
+    return run
+
+
+@pytest.fixture
+def requested(instance: dg.DagsterInstance) -> Requested:
+    """Ticks of the sensor; each gives what it asks for in one run."""
+    cursor = None
+
+    def evaluate(time: datetime | None = None) -> set[str]:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(DEFS, instance, cursor=cursor, evaluation_time=time)
+        cursor = result.cursor
+        return {name for name in MARTS if result.get_num_requested(dg.AssetKey(name))}
+
+    return evaluate
+
+
+def begin(instance: dg.DagsterInstance, *names: str) -> dg.DagsterRun:
+    """A run that is to make these assets, and has begun."""
+    run = instance.create_run_for_job(JOB, asset_selection=frozenset(map(dg.AssetKey, names)))
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", run.job_name, message=""), run.run_id)
+    return run
+
+
+def test_a_mart_is_made_once_all_its_parents_are_there(make: Made, requested: Requested) -> None:
+    """Synced one by one, the last of the parents has it made."""
+    assert requested() == set()
+    make("users")
+    assert requested() == set()
+    make("trainings")
+    assert requested() == {"joined"}
+    make("certificates")
+    assert requested() == MARTS
+
+
+def test_updates_are_followed_once_in_one_run(make: Made, requested: Requested) -> None:
+    """Of several parents too, and what is made from a mart that is to be made comes with it, not once more after it."""
+    make()
+    assert requested() == set(), "the run has made them itself"
+    make("users", "trainings")
+    assert requested() == MARTS
+    make(*MARTS)
+    assert requested() == set()
+    make("certificates")
+    assert requested() == {"progress", "copy"}
+
+
+def test_an_update_right_after_a_request_is_followed(make: Made, requested: Requested) -> None:
+    """Within the same half minute the marts are made as asked for, and a parent is updated again."""
+    make()
+    make("users")
+    assert requested() == MARTS
+    make(*MARTS)
+    make("trainings")
+    assert requested() == MARTS
+    make(*MARTS)
+    assert requested() == set()
+    make()
+    make("users")
+    assert requested() == MARTS
+
+
+def test_an_update_while_a_mart_is_made_is_followed(
+    make: Made, requested: Requested, instance: dg.DagsterInstance
+) -> None:
+    """A mart that was ready after the update, and has read the rows of before it, is made again."""
+    make()
+    key = dg.AssetKey("joined")
+    before = instance.get_latest_materialization_event(key)
+    assert before
+    assert before.asset_materialization
+    make("users")
+    make("progress", "copy")
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, tags=before.asset_materialization.tags))
+    assert requested() == MARTS
+
+
+def test_marts_wait_while_what_they_are_made_from_is_made(
+    make: Made, requested: Requested, instance: dg.DagsterInstance
+) -> None:
+    """A mart made from another one waits for that one's parents too: it is not made before and again after them."""
+    make()
+    make("certificates")
+    running = begin(instance, "trainings")
+    assert requested() == set()
+    instance.report_run_canceled(running)
+    assert requested() == {"progress", "copy"}
+
+
+def test_what_cannot_be_made_is_asked_for_once(
+    make: Made, requested: Requested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again after the next update of what it is made from, and on the next day; what it blocks is made without."""
+    make()
+    monkeypatch.setattr(f"{__name__}.BROKEN", {"progress"})
+    make("users")
+    assert requested() == MARTS
+    make(*MARTS)
+    assert requested() == {"copy"}
+    make("copy")
+    assert requested() == set()
+    make("certificates")
+    assert requested() == {"progress", "copy"}
+    make("progress", "copy")
+    make("copy")
+    assert requested() == set()
+    assert requested(datetime.now(UTC) + timedelta(days=1)) == MARTS
+
+
+def test_what_a_failed_parent_has_blocked_is_made_without_it(
+    make: Made, requested: Requested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; and after a repeat from failure, which makes parent and marts, the next update is followed."""
+    make()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.BROKEN", {"users"})
+        make()
+        assert requested() == MARTS
+        make(*MARTS)
+        assert requested() == set()
+    make("users", *MARTS)
+    make("trainings")
+    assert requested() == MARTS, "all of it before the next tick"
+    make(*MARTS)
+    assert requested() == set()
+
+
+def test_marts_are_made_every_day(make: Made, requested: Requested, instance: dg.DagsterInstance) -> None:
+    """Without any update they are asked for on the next day by UTC, once, and not again that day if that fails."""
+    now = datetime.now(UTC)
+    tomorrow = datetime.combine(now + timedelta(days=1), datetime.min.time(), UTC)
+    make()
+    assert requested(tomorrow - timedelta(seconds=1)) == set()
+    assert requested(tomorrow) == MARTS
+    running = begin(instance, *MARTS)
+    assert requested(tomorrow + timedelta(seconds=30)) == set()
+    instance.report_run_failed(running)
+    assert requested(now) == set()
