@@ -78,6 +78,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         started = time.monotonic()
         with _explained(context, table) as known, warehouse.syncing(table.name) as pipeline:
             with warehouse.connection() as client:
+                ledger.refuse_to_mix(client)
                 known["held"] = ledger.held(client, table)
                 before = history.last_materialization(context.instance, table.name)
                 sync = _sync(table, config, ledger.last_sync(client, table), before)
@@ -122,7 +123,7 @@ def _window_start(table: Table, last: ledger.LastSync, before: Before) -> dateti
 
 
 # What says nothing against the pages read before it: the API fails or refuses, the warehouse cannot be had just now.
-PASSING = (requests.RequestException, UnexpectedResponse, TransientException, warehouse.WarehouseOpen)
+PASSING = (requests.RequestException, UnexpectedResponse, TransientException, warehouse.Unavailable)
 
 
 @contextmanager
@@ -132,7 +133,7 @@ def _pages_kept(table: Table) -> Iterator[PageLog]:
         try:
             yield log
         except Exception as error:
-            if not any(isinstance(link, PASSING) for link in _causes(error)):
+            if not any(isinstance(link, PASSING) or _is_operational(link) for link in _causes(error)):
                 log.keep(0)
             raise
         log.remove()
@@ -202,8 +203,13 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         hidden = (
             f"{type(cause).__name__} at {_place(cause)} (its message may quote rows; RUNTIME__LOG_LEVEL=ERROR shows it)"
         )
+        if _is_operational(cause):
+            hidden = f"the warehouse failed or went away: {hidden}"
         text = str(cause) if shown else hidden
-        transient = any(is_transient(link) or isinstance(link, TransientException) for link in _causes(error))
+        transient = any(
+            is_transient(link) or isinstance(link, TransientException) or _is_operational(link)
+            for link in _causes(error)
+        )
         if transient and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
             logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, text, seconds)
@@ -214,6 +220,11 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
 
 
 SHOWN = (requests.RequestException, OSError)
+
+
+def _is_operational(error: BaseException) -> bool:
+    """Whether a database's driver says, in the word that all have for it, that neither statement nor rows are wrong."""
+    return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
 
 
 def _place(error: BaseException) -> str:

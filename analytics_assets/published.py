@@ -29,7 +29,6 @@ from analytics_assets.schema import (
     Table,
     comments,
     create_table,
-    create_view,
 )
 from analytics_assets.warehouse import DATASET
 
@@ -70,8 +69,9 @@ def publish(file: Path) -> int:
             with _attached(database, fresh) as source:
                 rows = sum(_copy_table(database, source, table, key) for table in tables)
                 for view, query in dictionary.views(tables):
-                    for made in create_view(view, query):
-                        database.execute(made)
+                    database.execute(f"CREATE VIEW {view.name} AS {query}")
+                    for meaning in comments(view, "VIEW"):
+                        database.execute(meaning)
                 for name, statement, comment in views:
                     _copy_view(database, name, statement, comment)
             fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))

@@ -43,8 +43,7 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     def make() -> dg.MaterializeResult[Any]:
         with warehouse.connection() as client:
             if not tables.exists(client, SYNCS.name):  # before the first sync
-                if not client.has_dataset():
-                    client.create_dataset()
+                tables.make_dataset(client)
                 tables.make(client, SYNCS)
             query = dict(dictionary.views(TABLES))[view]
             tables.make_view(client, view, query)

@@ -7,7 +7,7 @@ import dagster as dg
 
 from analytics_assets import history, warehouse
 
-QUERY = "SELECT status, count(*) AS registrations FROM analytics.registrations_enriched GROUP BY ALL ORDER BY ALL"
+QUERY = "SELECT status, count(*) AS registrations FROM analytics.registrations_enriched GROUP BY status ORDER BY status"
 
 
 def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -> int:
@@ -26,9 +26,12 @@ def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -
     broken = [check for check in found.values() if not check.passed]
     for check in broken:
         print(f"{check.severity.value}: {check.asset_key.to_user_string()}.{check.check_name}: {check.description}")
-    if (file := warehouse.published_file()) and "published_database" in made:
+    file = warehouse.published_file()
+    if file and "published_database" in made:
         ask = f"import duckdb; duckdb.connect('{file}', read_only=True).sql('{QUERY}').show()"
         print(f'\nThe data is in {file}. A query to try:\n  {sys.executable} -c "{ask}"')
+    elif not file and "registrations_enriched" in made:
+        print(f"\nThe data is in {warehouse.address()}. A query to try:\n  {QUERY}")
     failures = [text for result in results for text in failures_of(result)]
     failures += [f"check {check.check_name}" for check in broken if check.severity is dg.AssetCheckSeverity.ERROR]
     if failures or made.keys() != set(names):

@@ -369,12 +369,6 @@ def create_table(table: Table) -> str:
     return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
 
 
-def create_view(view: Table, query: str) -> Iterator[str]:
-    """The statements that make `view` of what `query` gives, or make it anew, with its meaning."""
-    yield f"CREATE OR REPLACE VIEW {view.name} AS {query}"
-    yield from comments(view, "VIEW")
-
-
 def comments(table: Table, kind: str = "TABLE") -> Iterator[str]:
     """The `COMMENT ON` statements for `table`, or a view, and its columns."""
     yield f"COMMENT ON {kind} {table.name} IS {_literal(table.description)}"

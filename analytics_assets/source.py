@@ -76,7 +76,10 @@ def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -
     def gather(rows: PageData[dict[str, Any]], _: str | None = None) -> Any:
         assert isinstance(rows.paginator, PageNumbers)
         sync.pages, sync.resumed_pages = rows.paginator.current_value - 1, pages.resumed_pages
-        return batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
+        batch = batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
+        if batch is not None and not batch.num_rows:  # of which dlt, on Postgres, cannot load a Parquet file
+            return dlt.mark.with_hints(batch, dlt.mark.make_hints(file_format="preferred"))
+        return batch
 
     source = rest_api_source(api(table, session, sync), name=table.name)
     source.resources[table.name].add_step(gather)

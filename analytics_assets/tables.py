@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from analytics_assets.schema import Table, comments, create_table, create_view
+from analytics_assets.schema import Table, comments, create_table
 from analytics_assets.warehouse import DATASET, SqlClient
 
 
@@ -27,6 +27,12 @@ def exists(client: SqlClient, name: str) -> bool:
     return bool(found)
 
 
+def make_dataset(client: SqlClient) -> None:
+    """Make the dataset where it is not there."""
+    if not client.has_dataset():
+        client.create_dataset()
+
+
 def comment(client: SqlClient, table: Table) -> None:
     """Write the declared meaning of `table` and its columns into the warehouse."""
     client.execute_sql("; ".join(comments(table)))  # many calls take longer
@@ -45,10 +51,25 @@ def make(client: SqlClient, table: Table) -> None:
 
 
 def make_view(client: SqlClient, view: Table, query: str) -> None:
-    """Make `view` of what `query` gives, or make it anew."""
+    """Make `view` of what `query` gives, or make it anew.
+
+    One that gives just that is left alone: to replace it is to wait for its readers, with others waiting behind.
+    """
+    as_it_is = f"SELECT * FROM {view.name}"
     with client.begin_transaction():
-        for statement in create_view(view, query):
-            client.execute_sql(statement)
+        there = exists(client, view.name)
+        if there and columns(client, as_it_is) != columns(client, query):
+            client.execute_sql(f"DROP VIEW {view.name}")
+            there = False
+        if not (there and _same_rows(client, as_it_is, query)):
+            client.execute_sql(f"CREATE OR REPLACE VIEW {view.name} AS {query}")
+        client.execute_sql("; ".join(comments(view, "VIEW")))
+
+
+def _same_rows(client: SqlClient, one: str, other: str) -> bool:
+    """Whether two queries with the same columns give the same rows, but for how often."""
+    differing = f"({one} EXCEPT {other}) UNION ALL ({other} EXCEPT {one})"
+    return not client.execute_sql(f"SELECT 1 FROM ({differing}) AS d LIMIT 1")
 
 
 def refill(client: SqlClient, table: Table, query: str) -> None:

@@ -9,21 +9,24 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import dlt
 import duckdb
+from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.destination.dataset import DBApiCursor
-from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
+from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.common.exceptions import MissingDependencyException
+from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
 from dlt.destinations.sql_client import SqlClientBase
 from filelock import FileLock, Timeout
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from analytics_assets import dialect
-from analytics_assets.environment import SAMPLE
+from analytics_assets.environment import SAMPLE, WrongSetting
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +105,15 @@ def database_file() -> Path | None:
 
 @lru_cache  # dlt takes 20 ms to resolve its configuration, and this is asked some twenty times a run
 def _database_file(*_: str | None) -> Path | None:
-    destination = dlt.destination("warehouse")
-    # Not asked of a pipeline: making one writes to its folder, and this is asked before the lock is held.
-    credentials = destination.configuration(destination.spec(), accept_partial=True).credentials
-    if not isinstance(credentials, DuckDbCredentials):
+    try:
+        destination = dlt.destination("warehouse")
+    except UnknownDestinationModule:
+        raise WrongSetting(f"{DESTINATION[0]} is {os.environ[DESTINATION[0]]!r}, which dlt does not know") from None
+    if not issubclass(destination.spec, DuckDbClientConfiguration):
         return None
-    return Path(os.environ["DLT_LOCAL_DIR"]) / credentials.database
+    # Not asked of a pipeline: making one writes to its folder, and this is asked before the lock is held.
+    configuration = cast(DuckDbClientConfiguration, destination.configuration(destination.spec(), accept_partial=True))
+    return Path(os.environ["DLT_LOCAL_DIR"]) / configuration.credentials.database
 
 
 def published_file() -> Path | None:
@@ -126,20 +132,30 @@ def published_file() -> Path | None:
     return published
 
 
+def address() -> str:
+    """Where the warehouse is, for people: without its password."""
+    destination = dlt.destination("warehouse")
+    return str(destination.configuration(destination.spec(), accept_partial=True))
+
+
 class SameFile(Exception):
     """The published copy and the warehouse would be the same file."""
 
 
 @contextmanager
 def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
-    """Admits one process at a time to a DuckDB file, waiting for it; may be entered again inside.
+    """Admits one process of this machine at a time to the warehouse, waiting for it; may be entered again inside.
 
-    Gives a connection to the file, which stays open inside, since opening it takes longer than most of what is done
-    with it; None where the warehouse is a server.
+    Of a DuckDB file it gives a connection, which stays open inside, since opening it takes longer than most of what is
+    done with it; None where the warehouse is a server. That takes several, but two that fill one mart at once fill it
+    twice, and two first loads both make its tables.
     """
     file = database_file()
     if file is None:
-        yield None
+        folder = Path(os.environ["DLT_DATA_DIR"])
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "warehouse.lock", "another run writes to the warehouse"):
+            yield None
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     with _locked(Path(f"{file}.lock"), f"another run writes to {file}"):
@@ -212,17 +228,49 @@ def _opened(file: Path) -> duckdb.DuckDBPyConnection:
     return retrying(duckdb.connect, str(file))
 
 
-class WarehouseOpen(Exception):
+class Unavailable(Exception):
+    """The warehouse cannot be had; the message says why, and what to do."""
+
+
+class WarehouseOpen(Unavailable):
     """Another program has the DuckDB file open."""
 
 
 @contextmanager
 def connection() -> Iterator[SqlClient]:
-    """An SQL client for the warehouse."""
-    with writing(), _client(*map(os.environ.get, DESTINATION)) as client:
+    """An SQL client for the warehouse. Raises `Unavailable`."""
+    with ExitStack() as stack:
+        stack.enter_context(writing())
+        with _explained():
+            client = _client(*map(os.environ.get, DESTINATION))
+            client.open_connection()
+        stack.callback(client.close_connection)
         yield SqlClient(client)
 
 
 @lru_cache  # as above; each use opens a connection of its own
-def _client(*_: str | None) -> SqlClientBase[Any]:
-    return dlt.dataset(dlt.destination("warehouse"), DATASET, dlt.Schema(DATASET)).sql_client
+def _client(kind: str, _: str | None) -> SqlClientBase[Any]:
+    client = dlt.dataset(dlt.destination("warehouse"), DATASET, dlt.Schema(DATASET)).sql_client
+    formats = client.capabilities.supported_loader_file_formats
+    if select := client.capabilities.loader_file_format_selector:
+        _, formats = select("parquet", formats, table_schema={"name": DATASET})
+    if "parquet" not in formats:  # and dlt would load texts in a form that has no empty ones
+        raise MissingDependencyException(kind, [f"analytics-assets[{kind}]"])
+    return client
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Says of an error inside what to do; nothing is shown that may hold the password."""
+    kind, name = (os.environ[DESTINATION[0]], DESTINATION[1])
+    try:
+        yield
+    except (ImportError, MissingDependencyException):
+        raise Unavailable(
+            f"the drivers for {kind} are not installed: python -m pip install -c constraints.txt -e '.[{kind}]'"
+        ) from None
+    except ConfigurationException:
+        raise Unavailable(f"{name} is not set, or cannot be read for {kind}; see .env.example for its form") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise Unavailable(f"the warehouse cannot be opened: {reason}; check {name}, and whether it runs") from None

@@ -26,7 +26,7 @@ LEARNERS = {"nothing overdue": BLUE, "something overdue": ORANGE}
 def _registrations_enriched(client: SqlClient) -> dict[str, Any]:
     counts = client.execute_sql(
         "SELECT date_trunc('month', created_at AT TIME ZONE 'UTC'), replace(status, '_', ' '), count(*) "
-        "FROM registrations_enriched GROUP BY 1, 2"
+        "FROM registrations_enriched GROUP BY 1, 2 ORDER BY 1, 2"
     )
     counts = counts or []
     return {
@@ -48,7 +48,7 @@ def _learner_progress(client: SqlClient) -> dict[str, Any]:
     counts = client.execute_sql(
         "SELECT date_trunc('month', last_activity_at AT TIME ZONE 'UTC'), "
         "CASE WHEN overdue > 0 THEN 'something overdue' ELSE 'nothing overdue' END, count(*), "
-        "count(CASE WHEN at_risk > 0 THEN 1 END) FROM learner_progress GROUP BY 1, 2"
+        "count(CASE WHEN at_risk > 0 THEN 1 END) FROM learner_progress GROUP BY 1, 2 ORDER BY 1, 2"
     )
     counts = counts or []
     return {

@@ -10,8 +10,11 @@ WITH registered AS (
             CASE
                 WHEN
                     status NOT IN ('completed', 'overdue')
-                    AND cast(due_at AT TIME ZONE 'UTC' AS date)
-                    - cast(current_timestamp AT TIME ZONE 'UTC' AS date) <= 30
+                    AND date_diff(
+                        'day',
+                        cast(current_timestamp AT TIME ZONE 'UTC' AS date),
+                        cast(due_at AT TIME ZONE 'UTC' AS date)
+                    ) <= 30
                     THEN 1
             END
         ) AS at_risk,

@@ -28,7 +28,7 @@ SELECT
     users.email AS user_email,
     CASE
         WHEN users.email LIKE '%_@_%._%' AND users.email NOT LIKE '%@%@%' AND users.email NOT LIKE '% %'
-            THEN lower(split_part(users.email, '@', 2))
+            THEN lower(substring(users.email, strpos(users.email, '@') + 1))
     END AS email_domain,
     users.segments AS user_segments,
     registered.content_id AS training_id,
@@ -42,16 +42,18 @@ SELECT
     registered.is_completed,
     registered.pass_status,
     registered.status,
-    -- Dates, not times, are subtracted: a difference of dates is a number of days on every warehouse.
-    cast(
-        cast(registered.completed_at AT TIME ZONE 'UTC' AS date) - cast(registered.created_at AT TIME ZONE 'UTC' AS date)
-        AS bigint
+    -- Between dates, not times, whose difference in days is not the same on every warehouse.
+    date_diff(
+        'day',
+        cast(registered.created_at AT TIME ZONE 'UTC' AS date),
+        cast(registered.completed_at AT TIME ZONE 'UTC' AS date)
     ) AS days_to_complete,
     CASE
         WHEN registered.status = 'overdue'
-            THEN cast(
-                cast(current_timestamp AT TIME ZONE 'UTC' AS date) - cast(registered.due AT TIME ZONE 'UTC' AS date)
-                AS bigint
+            THEN date_diff(
+                'day',
+                cast(registered.due AT TIME ZONE 'UTC' AS date),
+                cast(current_timestamp AT TIME ZONE 'UTC' AS date)
             )
     END AS days_overdue,
     users.id IS NOT NULL AS has_user,

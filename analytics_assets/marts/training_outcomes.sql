@@ -1,4 +1,21 @@
 -- One row a training that is not deleted, with what came of the registrations for it.
+WITH registered AS (
+    SELECT
+        training_id,
+        registration_id,
+        status,
+        pass_status,
+        completed_at,
+        score,
+        days_to_complete,
+        -- Where a value stands among those of its training: a median is spelled differently everywhere, or missing.
+        count(score) OVER (PARTITION BY training_id) AS scores,
+        row_number() OVER (PARTITION BY training_id ORDER BY score NULLS LAST) AS score_rank,
+        count(days_to_complete) OVER (PARTITION BY training_id) AS durations,
+        row_number() OVER (PARTITION BY training_id ORDER BY days_to_complete NULLS LAST) AS duration_rank
+    FROM analytics.registrations_enriched
+)
+
 SELECT
     trainings.id AS training_id,
     trainings.name AS training_name,
@@ -12,11 +29,14 @@ SELECT
         AS completion_rate,
     cast(avg(CASE lower(registered.pass_status) WHEN 'passed' THEN 1.0 WHEN 'failed' THEN 0.0 END) AS double)
         AS pass_rate,
-    avg(registered.score) AS mean_score,
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY registered.score) AS median_score,
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY registered.days_to_complete) AS median_days_to_complete,
+    -- Not `avg`, which on Postgres fails for numbers whose squares are too large.
+    sum(registered.score) / count(registered.score) AS mean_score,
+    -- The mean of the one or two in the middle.
+    avg(CASE WHEN 2 * score_rank BETWEEN scores AND scores + 2 THEN score END) AS median_score,
+    cast(avg(CASE WHEN 2 * duration_rank BETWEEN durations AND durations + 2 THEN days_to_complete END) AS double)
+        AS median_days_to_complete,
     max(registered.completed_at) AS last_completed_at
 FROM analytics.trainings
-LEFT JOIN analytics.registrations_enriched AS registered ON registered.training_id = trainings.id
+LEFT JOIN registered ON registered.training_id = trainings.id
 WHERE trainings._deleted_at IS NULL
 GROUP BY trainings.id, trainings.name, trainings.type
