@@ -1,6 +1,6 @@
 """The budget of calls to the API: so many an hour and so many at once, shared by every process that uses its key.
 
-What it still allows stands in a file of the Dagster home, or for processes on several machines in a Postgres database.
+What it still allows stands in a file of `DLT_DATA_DIR`, or for processes on several machines in a Postgres database.
 The algorithm is pyrate-limiter's token bucket; its own stores know no file, and of databases only Redis.
 """
 
@@ -163,12 +163,12 @@ class Budget:
 
 def budget() -> Budget:
     """The budget as configured (`API_CALLS_PER_HOUR`, `API_CALLS_BURST`, `API_BUDGET_URL`), one for the process."""
-    names = ("DAGSTER_HOME", "API_BUDGET_URL", "API_CALLS_PER_HOUR", "API_CALLS_BURST")
+    names = ("DLT_DATA_DIR", "API_BUDGET_URL", "API_CALLS_PER_HOUR", "API_CALLS_BURST")
     return _budget(*map(os.environ.get, names))
 
 
 @lru_cache
-def _budget(home: str, _: str | None, an_hour: str, burst: str) -> Budget:
+def _budget(folder: str, _: str | None, an_hour: str, burst: str) -> Budget:
     url: str | None = dlt.secrets.get("api_budget_url")
-    store = PostgresStore(url) if url else FileStore(Path(home) / "calls.json")
+    store = PostgresStore(url) if url else FileStore(Path(folder) / "calls.json")
     return Budget(store, int(an_hour), int(burst))

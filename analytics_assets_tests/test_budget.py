@@ -66,11 +66,11 @@ def test_processes_share_the_budget(where: str) -> None:
 
 
 def test_a_sync_spends_the_budget(
-    api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch, where: str
+    api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch, where: str, tmp_path: Path
 ) -> None:
     """Every call of a sync, repeated ones too, is taken from where the budget is kept."""
     monkeypatch.setenv("API_CALLS_BURST", "500")
-    monkeypatch.setenv("DAGSTER_HOME", str(Path(where).parent))
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path))
     if "://" in where:
         monkeypatch.setenv("API_BUDGET_URL", where)
     api.rows["users"] = [{"id": number} for number in range(2500)]
