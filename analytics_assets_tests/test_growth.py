@@ -1,14 +1,15 @@
-"""The table of what grows: its numbers are the formulas', and the formulas' those of the pacing library."""
+"""The table of what grows: the README has the formulas' numbers, and the formulas agree with the pacing library."""
 
 import pytest
 from pyrate_limiter import InMemoryStateStore
 
 from analytics_assets.budget import Budget
 from analytics_assets.environment import PROJECT
+from analytics_assets.sample_api.data import SIZES, Academy, rows
 from analytics_assets_tests.virtual import Time
 from deploy import growth
 
-DAY = 24 * 3600
+README = (PROJECT / "deploy" / "README.md").read_text()
 
 
 def spend(budget: Budget, time: Time, calls: int) -> float:
@@ -20,15 +21,32 @@ def spend(budget: Budget, time: Time, calls: int) -> float:
     return (time.seconds - started) / 3600
 
 
-@pytest.mark.parametrize("registrations", growth.REGISTRATIONS[:-1])
-def test_hours_are_those_of_the_pacing_library(registrations: int) -> None:
-    """On a virtual clock: the first load, and the fourth of full syncs that begin each night, or one after the other."""
-    calls = growth.calls(registrations)
-    time = Time()
+@pytest.mark.parametrize("of", [growth.calls, growth.calls_with_windows])
+@pytest.mark.parametrize("registrations", growth.REGISTRATIONS)
+def test_hours_are_those_of_the_pacing_library(registrations: int, of: growth.Calls) -> None:
+    """On a virtual clock: the first load, and the third of syncs that begin each night, or one after the other."""
+    calls, time = of(registrations), Time()
     budget = Budget(InMemoryStateStore(), growth.AN_HOUR, growth.BURST, time)
     hours = [spend(budget, time, calls)]
-    for night in range(1, 4):
-        time.seconds = max(time.seconds, night * DAY)
+    for night in (1, 2):
+        time.seconds = max(time.seconds, night * 86_400)
         hours.append(spend(budget, time, calls))
     assert hours[0] == pytest.approx(growth.first_load(calls), rel=0.01, abs=0.01)
     assert hours[-1] == pytest.approx(growth.nightly(calls), rel=0.01, abs=0.01)
+
+
+def test_the_table_has_the_numbers_of_the_formulas() -> None:
+    """`python -m deploy.growth` gives the table that stands in the README, and its limits those in the text."""
+    assert growth.table() in README
+    rows_a_day = growth.A_DAY * growth.PAGE_SIZE
+    assert f"Above {rows_a_day:,} rows" in README
+    assert growth.calls(rows_a_day * SIZES["registrations"] // sum(SIZES.values())) == pytest.approx(
+        growth.A_DAY, rel=0.001
+    )
+
+
+def test_the_formulas_count_the_calls_of_the_sample_academy() -> None:
+    """At the sample's own size the formulas give its own pages."""
+    academy = Academy()
+    pages = [-(-len(rows(academy, name)) // 100) for name in SIZES]
+    assert growth.calls(SIZES["registrations"]) == sum(pages)

@@ -4,7 +4,7 @@
 the sample API, and the history is as long.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from math import ceil
 
 from analytics_assets.environment import DEFAULTS
@@ -15,10 +15,14 @@ from analytics_assets.source import PAGE_SIZE
 AN_HOUR, BURST = int(DEFAULTS["API_CALLS_PER_HOUR"]), int(DEFAULTS["API_CALLS_BURST"])
 MOST_PAGES = int(DEFAULTS["MOST_PAGES"])
 A_DAY = 24 * AN_HOUR
-PAGES_A_SECOND = 25  # eight in flight, each answered after a third of a second
 WINDOW_DAYS = 1 + float(DEFAULTS["WINDOW_OVERLAP_HOURS"]) / 24
+PAGES_A_SECOND = 25  # eight in flight, each answered after a third of a second
+# Measured with registrations like the sample's, 1 and 4 million of them, in a DuckDB file.
+MEGABYTES, MEGABYTES_A_MILLION = 500, 26  # of memory
+KEPT, STAGED = 14_000, 5_500  # bytes on the disk for a page that is kept until all are loaded, and for its typed rows
 
-REGISTRATIONS = (10_000, 100_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000, 100_000_000)
+Calls = Callable[[int], int]
+REGISTRATIONS = (10_000, 100_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000, 100_000_000)
 
 
 def rows(registrations: int) -> dict[str, int]:
@@ -42,10 +46,71 @@ def calls_with_windows(registrations: int) -> int:
 
 
 def first_load(number: int) -> float:
-    """Hours that so many calls take where none was sent before: as fast as answers come, behind the burst as allowed."""
+    """Hours for so many calls where none was sent before: as fast as answers come, behind the burst as is allowed."""
     return max(number / PAGES_A_SECOND / 3600, (number - BURST) / AN_HOUR)
 
 
 def nightly(number: int) -> float:
-    """Hours that so many calls take each night: the burst is whole again if there is time between two, else gone."""
+    """Hours for so many calls each night: the burst is whole again if there is time between two, else it is gone."""
     return first_load(number) if number <= A_DAY else number / AN_HOUR
+
+
+def memory(registrations: int) -> float:
+    """Gigabytes that a sync takes at the most."""
+    return (MEGABYTES + MEGABYTES_A_MILLION * registrations / 1e6) / 1000
+
+
+def disk(registrations: int) -> float:
+    """Gigabytes in `DLT_DATA_DIR` before the largest resource is loaded."""
+    return pages(registrations) * (KEPT + STAGED) / 1e9
+
+
+def breaks(registrations: int) -> tuple[str, str]:
+    """What breaks at this size and did not before, and what to change."""
+    limits = [
+        (True, "nothing", "nothing"),
+        (
+            calls(registrations) > BURST,
+            "a sync outlasts the burst, so `new_rows_sensor` may not sync whole resources all day",
+            "windows (`API_WINDOW_...`), or `NEW_ROWS_SECONDS`",
+        ),
+        (
+            calls(registrations) > A_DAY,
+            "a full sync does not end within a day",
+            "windows at night, and a `RECONCILIATION_CRON` at which nothing else has to be fresh; Postgres",
+        ),
+        (
+            pages(registrations) > MOST_PAGES,
+            f"`MOST_PAGES` ({MOST_PAGES * PAGE_SIZE:,} rows of a resource)",
+            f"`MOST_PAGES={pages(registrations) * 2}`; a warehouse for such sizes",
+        ),
+        (
+            calls_with_windows(registrations) > A_DAY,
+            "what has no window does not end within a day either",
+            "another limit, or an export, from who runs the API; until then schedules by resource, with days between",
+        ),
+    ]
+    return next((what, change) for crossed, what, change in reversed(limits) if crossed)
+
+
+def table() -> str:
+    """The table, in Markdown."""
+    header = ("registrations", "rows in all", "calls of a full sync", "hours of the first load", "hours of a full sync, "
+              "each night", "calls an hour, over a day", "calls with windows", "hours with windows", "memory, GB",
+              "disk, GB", "breaks first", "change")  # fmt: skip
+    lines = [header, ["---"] * len(header)]
+    for size in REGISTRATIONS:
+        number, windowed = calls(size), calls_with_windows(size)
+        hours = (first_load(number), nightly(number))
+        lines.append((f"{size:,}", f"{sum(rows(size).values()):,}", f"{number:,}", *map(_short, hours),
+                      f"{number / 24:,.0f}", f"{windowed:,}", _short(nightly(windowed)), f"{memory(size):.1f}",
+                      _short(disk(size)), *breaks(size)))  # fmt: skip
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 0.1 else "under 0.1"
+
+
+if __name__ == "__main__":
+    print(table())  # noqa: T201
