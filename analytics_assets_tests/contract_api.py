@@ -23,7 +23,10 @@ Answer = Callable[["Handler"], None]
 
 
 class ContractApi:
-    """What the server serves: `rows` by resource, and `answers` by resource, each used once before rows are served."""
+    """What the server serves: `rows` by resource, and `answers` by resource, each used once before rows are served.
+
+    Who has none of the `tokens` is refused; `sent` counts the requests with each.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -31,6 +34,8 @@ class ContractApi:
         self.answers: dict[str, deque[Answer]] = {name: deque() for name in RESOURCES}
         self.always: dict[str, Answer] = {}
         self.calls: Counter[str] = Counter()
+        self.tokens = {TOKEN}
+        self.sent: Counter[str] = Counter()
         self.page: Callable[..., Any] = self.contract_page
 
     def contract_page(self, resource: str, page: int, size: int, window: tuple[int, int] | None = None) -> Any:
@@ -62,7 +67,9 @@ class Handler(BaseHTTPRequestHandler):
         resource = url.path.rpartition("/")[2]
         self.api.calls[resource] += 1
         query = {name: int(value) for name, [value] in parse_qs(url.query).items()}
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.api.sent[token] += 1
+        if token not in self.api.tokens:
             self.send(401, b"who are you?")
         elif self.api.answers[resource]:
             self.api.answers[resource].popleft()(self)

@@ -80,6 +80,7 @@ def test_a_first_sync_is_whole_and_the_next_reads_what_is_new(
                  "FROM syncs AS a, syncs AS b WHERE a.pages = 3 AND b.pages = 1") == [(True,)]  # fmt: skip
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_only_the_whole_reading_sees_older_changes_and_deletions(
     windows: ContractApi, sync: Metadata, query: Query
 ) -> None:
