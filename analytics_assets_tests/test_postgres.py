@@ -1,7 +1,10 @@
 """The warehouse on a Postgres server: equal to a DuckDB file, never in its readers' way, clear about what is wrong."""
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +13,18 @@ import pytest
 import requests
 
 from analytics_assets import history, warehouse
+from analytics_assets.environment import SAMPLE
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import LEDGER, MARTS, RESOURCES, VIEWS
 from analytics_assets_tests import postgres
-from analytics_assets_tests.conftest import Query, materializing_in
+from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run
 from analytics_assets_tests.contract_api import ContractApi
+from analytics_assets_tests.test_assets import failure_of
 
 pytestmark = pytest.mark.postgres
 
 TABLES = {**RESOURCES, **MARTS, **LEDGER, **VIEWS}
 OF_THE_MOMENT = {"_last_seen_at", "started_at", "finished_at", "synced_at", "calls"}  # or of how it was read
-COMMENTS = {
-    "duckdb": "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = 'analytics'",
-    "postgres": "SELECT table_name, column_name, "
-    "col_description(cast(table_schema || '.' || table_name AS regclass), ordinal_position) "
-    "FROM information_schema.columns WHERE table_schema = 'analytics' ORDER BY table_name, ordinal_position",
-}
 
 
 def use(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -166,3 +165,216 @@ def test_the_sample_is_the_same_as_in_duckdb(
             yield
 
     on_both(days, query, use_postgres)
+
+
+def test_columns_and_comments_stand_as_declared(
+    database: str, postgres_server: postgres.Server, api: ContractApi, materialize: Materialize
+) -> None:
+    """Every table and view has its declared columns first, in their order, each with its meaning, as have they."""
+    succeeded(materialize())
+    with closing(postgres_server.connect(database)) as connection, connection.cursor() as cursor:
+        for name, table in TABLES.items():
+            cursor.execute(
+                "SELECT column_name, col_description(%s::regclass, ordinal_position) FROM information_schema.columns "
+                "WHERE table_schema = 'analytics' AND table_name = %s ORDER BY ordinal_position",
+                (f"analytics.{name}", name),
+            )
+            declared = [(column.name, column.description) for column in table.columns]
+            assert cursor.fetchmany(len(declared)) == declared, name
+            assert not [column for column, _ in cursor.fetchall() if not column.startswith("_dlt")], name
+            cursor.execute("SELECT obj_description(%s::regclass)", [f"analytics.{name}"])
+            assert cursor.fetchall() == [(table.description,)], name
+
+
+def test_a_reader_is_in_nobody_s_way(
+    database: str,
+    postgres_server: postgres.Server,
+    api: ContractApi,
+    materialize: Materialize,
+) -> None:
+    """With a transaction open on every table and view the next sync waits for nothing, and its rows are not seen there.
+
+    The view of somebody else on a mart, and what others may read, stay as they are.
+    """
+    api.rows["registrations"] = [{"id": 1}]
+    succeeded(materialize())
+    counting = "SELECT count(*) FROM analytics.{}"
+    with ExitStack() as stack:
+        admin, reader, other = (
+            stack.enter_context(closing(postgres_server.connect(database, user)))
+            for user in (postgres.ADMIN, postgres.READER, postgres.READER)
+        )
+        ask = {name: connection.cursor() for name, connection in {"admin": admin, "old": reader, "new": other}.items()}
+        ask["admin"].execute("CREATE VIEW mine AS SELECT registration_id FROM analytics.registrations_enriched")
+        ask["admin"].execute(f"GRANT USAGE ON SCHEMA analytics TO {postgres.READER}")
+        ask["admin"].execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO {postgres.READER}")
+        ask["admin"].execute(f"GRANT SELECT ON mine TO {postgres.READER}")
+        # Whoever waits for a lock that the reader is in the way of, or is behind one who does, fails.
+        for user in (postgres.LOADER, postgres.READER):
+            ask["admin"].execute(f"ALTER ROLE {user} SET lock_timeout = '1s'")
+        stack.callback(ask["admin"].execute, f"ALTER ROLE {postgres.LOADER} RESET lock_timeout")
+        reader.set_session(isolation_level="REPEATABLE READ", autocommit=False)
+        before = {}
+        for name in TABLES:
+            ask["old"].execute(counting.format(name))
+            before[name] = ask["old"].fetchall()
+        for rows in api.rows.values():
+            rows.append({"id": 2})
+        succeeded(materialize())
+        for name in TABLES:
+            ask["old"].execute(counting.format(name))
+            assert ask["old"].fetchall() == before[name], name
+            ask["new"].execute(counting.format(name))
+        ask["new"].execute("SELECT count(*) FROM mine")
+        assert ask["new"].fetchall() == [(2,)]
+
+
+def test_make_run_says_where_the_data_is(
+    database: str, postgres_server: postgres.Server, dagster_home: Path, api: ContractApi
+) -> None:
+    """The whole job is green, there is no copy of a file, and the query it shows can be asked as it stands."""
+    api.rows["registrations"] = [{"id": 1}, {"id": 2, "is_completed": True}]
+    status, output, progress = run()
+    assert status == 0, output + progress
+    assert "published" not in output
+    where, _, query = output.partition(
+        f"The data is in postgresql://loader:***@127.0.0.1:{postgres_server.port}/{database}. "
+    )[2].partition(":\n")
+    assert where == "A query to try"
+    with closing(postgres_server.connect(database)) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        assert cursor.fetchall() == [("completed", 1), ("not_started", 1)]
+
+
+UNREACHABLE = "postgresql://loader:Xanthippe@127.0.0.1:1/nowhere"
+DEFINED = "; ".join(
+    [
+        "import sys, analytics_assets.definitions as d",
+        "graph = d.defs.resolve_asset_graph()",
+        "print(*sorted(key.to_user_string() for key in graph.get_all_asset_keys()))",
+        "print(*{kind for key in graph.get_all_asset_keys() for kind in graph.get(key).kinds})",
+        "print(graph.get(d.assets.assets[0].key).metadata['read_it'].value)",
+        "print('psycopg2' in sys.modules or 'adbc_driver_manager' in sys.modules)",
+    ]
+)
+
+
+def test_defining_everything_needs_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server and without drivers the assets are all there but for the copy, which is DuckDB's."""
+    use(monkeypatch, UNREACHABLE)
+    answer = subprocess.run([sys.executable, "-c", DEFINED], capture_output=True, text=True, check=True, cwd=tmp_path)
+    names, kinds, read_it, drivers = answer.stdout.splitlines()
+    assert set(names.split()) == {*RESOURCES, *MARTS, *VIEWS}
+    assert set(kinds.split()) == {"dlt", "sql", "postgres"}
+    assert read_it.startswith("SELECT * FROM analytics.")
+    assert drivers == "False"
+
+
+WRONG = {
+    "nobody answers": (UNREACHABLE, "the warehouse cannot be opened: connection to server at"),
+    "no URL": ("Xanthippe", f"{warehouse.DESTINATION[1]} is not set, or cannot be read for postgres"),
+    "no database": ("postgresql://loader:Xanthippe@127.0.0.1", f"{warehouse.DESTINATION[1]} is not set, or cannot be"),
+}
+
+
+@pytest.mark.parametrize(("url", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_the_warehouse_is_said(
+    api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch, url: str, message: str
+) -> None:
+    """Before any call of the API, with the setting to look at, and without the password."""
+    use(monkeypatch, url)
+    failure = failure_of(materialize("users"))
+    assert failure.startswith(f"users was not loaded: {message}")
+    assert "Xanthippe" not in failure
+    assert not api.calls
+
+
+def test_a_wrong_password_is_said(
+    database: str,
+    postgres_server: postgres.Server,
+    api: ContractApi,
+    materialize: Materialize,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Postgres's own words, and the setting to look at."""
+    use(monkeypatch, postgres_server.url(database, password="Xanthippe"))
+    failure = failure_of(materialize("users"))
+    assert 'password authentication failed for user "loader"' in failure
+    assert f"check {warehouse.DESTINATION[1]}" in failure
+    assert "Xanthippe" not in failure
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "adbc_driver_manager"])
+def test_a_missing_driver_is_said(
+    api: ContractApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    """Without either of the two nothing is loaded in another way; the extra to install is named."""
+    use(monkeypatch, UNREACHABLE)
+    code = f"import sys; sys.modules['{driver}'] = None; from analytics_assets.warehouse import connection as c; "
+    code += "c().__enter__()"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "the drivers for postgres are not installed: python -m pip install" in answer.stderr.splitlines()[-1]
+    assert "'.[postgres]'" in answer.stderr.splitlines()[-1]
+
+
+def test_a_kind_of_warehouse_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt name is refused before anything is started."""
+    monkeypatch.setenv(warehouse.DESTINATION[0], "postgress")
+    status, _, progress = run()
+    assert (status, progress.strip()) == (2, f"{warehouse.DESTINATION[0]} is 'postgress', which dlt does not know")
+
+
+def test_a_server_that_stops_while_the_api_is_read_costs_no_calls(
+    postgres_server: postgres.Server,
+    api: ContractApi,
+    materialize: Materialize,
+    query: Query,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The failure says that the warehouse is gone; what was read is not requested again once it is back."""
+    monkeypatch.setenv("SYNC_RETRIES", "0")
+    monkeypatch.setenv("READ_AHEAD", "1")
+    api.rows["users"] = [{"id": number} for number in range(1000)]
+    with ExitStack() as stack:
+        server = stack.enter_context(postgres.serving())
+        use(monkeypatch, server.url(server.new_database()))
+
+        def page(resource: str, number: int, size: int) -> Any:
+            if number == 5:
+                stack.close()
+            return api.contract_page(resource, number, size)
+
+        api.page = page
+        failure = failure_of(materialize("users"))
+    assert "the warehouse failed or went away: OperationalError" in failure
+    assert failure.endswith("Materialize it again later.")
+    api.page = api.contract_page
+    api.calls.clear()
+    use(monkeypatch, postgres_server.url(postgres_server.new_database()))
+    succeeded(materialize("users"))
+    assert query("SELECT count(*) FROM users") == [(1000,)]
+    assert api.calls["users"] < 5
+
+
+def test_sample_data_and_real_data_do_not_mix(
+    database: str, api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither gets into a database of the other; the message says what to do."""
+    succeeded(materialize("users"))
+    monkeypatch.setenv(SAMPLE, "true")
+    assert "holds data of a real API" in failure_of(materialize("users"))
+
+
+def test_real_data_does_not_get_among_sample_data(
+    database: str, api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither does it the other way round; dropping the two schemas is what helps."""
+    monkeypatch.setenv(SAMPLE, "true")
+    succeeded(materialize("users"))
+    succeeded(materialize("users"))
+    monkeypatch.delenv(SAMPLE)
+    assert "holds data of the sample API" in failure_of(materialize("users"))
+    with warehouse.connection() as client:
+        client.execute_sql("DROP SCHEMA analytics CASCADE")
+        client.execute_sql("DROP SCHEMA analytics_staging CASCADE")
+    succeeded(materialize("users"))
