@@ -20,7 +20,7 @@ EVERYTHING = ("users", "trainings", "registrations", "awarded_certifications", *
 
 
 @pytest.fixture
-def academy(api: ContractApi) -> ContractApi:
+def academy(api: ContractApi, each_warehouse: str) -> ContractApi:
     """Two learners and two trainings with every status between them, and rows of which one end is not known."""
     api.rows["users"] = [{"id": 1, "display_name": "Ann", "email": "ann@example.org", "segments": ["a"]}, {"id": 2}]
     api.rows["trainings"] = [{"id": "t", "name": "Safety", "type": "course"}, {"id": "u", "name": "Nobody's"}]
@@ -116,7 +116,7 @@ def test_deleted_rows_are_left_out(academy: ContractApi, materialize: Materializ
 
 
 @pytest.mark.parametrize("mart", MARTS.values(), ids=MARTS)
-def test_the_sql_gives_the_declared_columns(academy: ContractApi, materialize: Materialize, mart: Table) -> None:
+def test_the_sql_gives_the_declared_columns(api: ContractApi, materialize: Materialize, mart: Table) -> None:
     """Names, order and types of the SQL's columns are those of the declaration."""
     materialize(*EVERYTHING)
     arrow = {"VARCHAR": "string", "TIMESTAMP WITH TIME ZONE": "timestamp[us, tz=UTC]", "DOUBLE": "double"}

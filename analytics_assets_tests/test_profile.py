@@ -24,6 +24,7 @@ def lines(markdown: str) -> dict[str, list[str]]:
     return {name: cells for name, *cells in (line.split("|") for line in markdown.splitlines())}
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_the_preview_is_turned_and_shows_the_fullest_rows(api: ContractApi, materialize: Materialize) -> None:
     """A row a column; of the first rows the two with the fewest nulls; long texts are cut."""
     api.rows["trainings"] = [
@@ -38,6 +39,7 @@ def test_the_preview_is_turned_and_shows_the_fullest_rows(api: ContractApi, mate
     assert preview["created_at"] == ["2024\u201102\u201103", ""]
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_the_profile_says_what_is_in_each_column(api: ContractApi, materialize: Materialize) -> None:
     """Share of nulls, distinct values, least and greatest; of a boolean the share that is true."""
     api.rows["registrations"] = [
@@ -66,6 +68,7 @@ def test_among_many_rows_distinct_values_are_estimated(
     assert found["type"][1] == "~2"
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_no_personal_data_is_shown(api: ContractApi, materialize: Materialize) -> None:
     """Neither in a preview nor in a profile, not even as an embedded learner's id; that there is a value is."""
     api.rows["users"] = [{"id": 1, "email": SECRET, "display_name": SECRET, "phone": SECRET, "first_name": ""}]
@@ -82,6 +85,7 @@ def test_no_personal_data_is_shown(api: ContractApi, materialize: Materialize) -
     assert users["last_name"] == ["", ""]
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_text_of_the_api_is_no_markup(api: ContractApi, materialize: Materialize) -> None:
     """A picture, a link or a bar in a name stays text in its cell."""
     api.rows["trainings"] = [{"id": 1, "name": "`![x](http://e)`|\nb", "type": ""}]
@@ -90,6 +94,7 @@ def test_text_of_the_api_is_no_markup(api: ContractApi, materialize: Materialize
     assert preview["type"] == ["`(empty)`", ""]
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_every_table_is_drawn_in_place(api: ContractApi, materialize: Materialize) -> None:
     """Full rows with long texts, also of the widest table, give less Markdown than the UI hides behind a link."""
     api.rows["users"] = [{"id": f"user-{n}", "email": f"{n}@example.org", "segments": ["x" * 99]} for n in range(3)]
@@ -113,6 +118,7 @@ def test_every_table_is_drawn_in_place(api: ContractApi, materialize: Materializ
         assert max(len(text) for text in texts.values() if "data:image" not in text) < 1000, name
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_an_empty_table_says_so(api: ContractApi, materialize: Materialize) -> None:
     """Without rows there is no table of them."""
     assert shown(materialize("users"), "users") == {"preview": "The table has no rows."}

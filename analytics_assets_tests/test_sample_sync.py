@@ -36,6 +36,7 @@ def embedded(row: dict[str, Any], name: str) -> str | None:
     return None if key is None else str(key)
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_a_misbehaving_api_is_read_exactly(
     materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
