@@ -16,9 +16,15 @@ from analytics_assets.environment import PROJECT
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.postgres import LOADER, PASSWORD, READER, Server
-from analytics_assets_tests.test_postgres import COMMENTS, use
+from analytics_assets_tests.test_postgres import use
 
 README = (PROJECT / "deploy" / "README.md").read_text()
+COMMENTS = {
+    "duckdb": "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = 'analytics'",
+    "postgres": "SELECT table_name, column_name, "
+    "col_description(cast(table_schema || '.' || table_name AS regclass), ordinal_position) "
+    "FROM information_schema.columns WHERE table_schema = 'analytics' ORDER BY table_name, ordinal_position",
+}
 
 
 @pytest.fixture
