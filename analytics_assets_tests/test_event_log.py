@@ -1,8 +1,8 @@
 """Dagster's event log with its files kept open, beside Dagster's own in the same folder."""
 
 import os
-import shutil
 from pathlib import Path
+from threading import Event
 
 import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -41,15 +41,25 @@ def test_the_project_keeps_its_events_where_dagster_would(dagster_home: Path) ->
     assert len(theirs) > 10
 
 
-def test_each_event_changes_the_runs_own_file(dagster_home: Path, tmp_path: Path) -> None:
-    """The UI follows a run by the changes of its file: no event may stay in what SQLite keeps beside it."""
+def test_a_run_can_be_followed_while_it_is_written(dagster_home: Path) -> None:
+    """Who watches a run as the UI does is given every event without asking again."""
     with dg.DagsterInstance.get() as instance:
-        run_id = run(instance)
-        copy = tmp_path / "copy"
-        copy.mkdir()
-        shutil.copy(dagster_home / "history" / "runs" / f"{run_id}.db", copy)  # without the log beside it
-        stored = SqliteEventLogStorage(str(copy)).get_logs_for_run(run_id)
-        assert len(stored) == len(instance.all_logs(run_id))
+        first = run(instance)
+        theirs = SqliteEventLogStorage(str(dagster_home / "history" / "runs"))
+        seen: list[str] = []
+        all_seen = Event()
+
+        def see(event: dg.EventLogEntry, _: str) -> None:
+            seen.append(event.get_dagster_event().message or "")
+            if len(seen) == 3:
+                all_seen.set()
+
+        theirs.watch(first, theirs.get_records_for_run(first).cursor, see)
+        for message in ("one", "two", "three"):
+            instance.report_engine_event(message, instance.get_run_by_id(first))
+        assert all_seen.wait(30)
+        theirs.dispose()
+        assert seen == ["one", "two", "three"]
 
 
 def test_few_files_stay_open(dagster_home: Path) -> None:
