@@ -65,6 +65,13 @@ class SyncConfig(dg.Config):
     )
 
 
+@dg.resource(description="Keeps the warehouse open from one step of a run to the next, while no API is read.")
+def open_warehouse(_: dg.InitResourceContext) -> Iterator[None]:
+    """Where each step is a process of its own, nothing is gained by it."""
+    with warehouse.kept_open():
+        yield
+
+
 def _asset(table: Table) -> dg.AssetsDefinition:
     # No pipeline here: making one writes to the disk, and importing must not. Each run makes its own, and a fresh
     # source, since a run changes the schema that a source holds.
@@ -74,7 +81,9 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         name=table.name,
         dagster_dlt_translator=Translator(),
     )
-    def load(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[Any]:
+    def load(
+        context: dg.AssetExecutionContext, config: SyncConfig, open_warehouse: dg.ResourceParam[None]
+    ) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
         with _explained(context, table) as known, warehouse.syncing(table.name) as pipeline:
             with warehouse.connection() as client:
@@ -85,6 +94,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
             # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
             # and what has been read is not to be lost while the warehouse is.
             with _pages_kept(table) as log:
+                warehouse.release()
                 with collecting_less_garbage(), closing(sync):
                     pipeline.extract(source(table, sync, log), loader_file_format="parquet")
                 with warehouse.writing():
@@ -197,6 +207,7 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
     try:
         yield known
     except Exception as error:
+        warehouse.release()  # another try waits
         cause, retries = _causes(error)[-1], int(os.environ["SYNC_RETRIES"])
         # Of errors that are not known to be free of learners' data the message is not shown, nor what led to them.
         shown = cause if isinstance(cause, SHOWN) or type(cause).__module__.startswith("analytics_assets.") else None

@@ -85,17 +85,27 @@ def syncing(name: str) -> Iterator[dlt.Pipeline]:
 
 @contextmanager
 def _locked(file: Path, why: str) -> Iterator[None]:
-    """Holds a lock that is freed at once when its holder is killed; may be entered again inside."""
-    lock = FileLock(file, is_singleton=True)
+    """Holds a lock that is freed at once when its holder is killed."""
+    lock = _lock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         logger.info("%s; waiting for it", why)
+        release()  # or its holder may wait for the warehouse
         lock.acquire()
     try:
         yield
     finally:
         lock.release()
+
+
+def _lock(file: Path) -> FileLock:
+    """The one object that this process has for it, which knows whether it holds it."""
+    return FileLock(file, is_singleton=True)
+
+
+def _lock_file(file: Path) -> Path:
+    return Path(f"{file}.lock")
 
 
 def database_file() -> Path | None:
@@ -146,9 +156,8 @@ class SameFile(Exception):
 def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
     """Admits one process of this machine at a time to the warehouse, waiting for it; may be entered again inside.
 
-    Of a DuckDB file it gives a connection, which stays open inside, since opening it takes longer than most of what is
-    done with it; None where the warehouse is a server. That takes several, but two that fill one mart at once fill it
-    twice, and two first loads both make its tables.
+    Of a DuckDB file it gives a connection; None where the warehouse is a server. That takes several, but two that fill
+    one mart at once fill it twice, and two first loads both make its tables.
     """
     file = database_file()
     if file is None:
@@ -157,14 +166,43 @@ def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
         with _locked(folder / "warehouse.lock", "another run writes to the warehouse"):
             yield None
         return
+    with ExitStack() as stack:
+        if not _lock(_lock_file(file)).is_locked:
+            (_kept[-1] if _kept else stack).enter_context(_held(file))
+        yield stack.enter_context(duckdb.connect(str(file)))
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[None]:
+    """Holds the file, locked and open: to open it again inside takes no time, where to open it takes 15 ms."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(Path(f"{file}.lock"), f"another run writes to {file}"):
+    with _locked(_lock_file(file), f"another run writes to {file}"):
         _move_sample_data_aside(file)
         with _opened(file) as database:
             # For dlt's connections too. The default, most of the machine's memory, is used before anything is spilled.
             database.execute(f"SET GLOBAL memory_limit = '{os.environ['DUCKDB_MEMORY_LIMIT']}'")
             _refuse_to_mix(file, database)
-            yield database
+            yield
+
+
+_kept: list[ExitStack] = []  # what holds the file from one use to the next
+
+
+@contextmanager
+def kept_open() -> Iterator[None]:
+    """Inside, the file stays locked and open once it has been opened, until somebody calls `release`."""
+    with ExitStack() as stack:
+        _kept.append(stack)
+        try:
+            yield
+        finally:
+            _kept.remove(stack)
+
+
+def release() -> None:
+    """Let others have the file, if it is kept open: to be called before anything that takes long."""
+    for stack in _kept:
+        stack.close()
 
 
 class MixedData(Exception):

@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
+from filelock import FileLock
 
 from analytics_assets import warehouse
 from analytics_assets_tests.conftest import Materialize, Query
@@ -50,11 +52,34 @@ def test_a_program_that_opens_the_warehouse_costs_no_calls(
 
     api.page = opening
     with ExitStack() as stack, caplog.at_level("WARNING", logger="analytics_assets"):
-        assert materialize("users").success
+        assert materialize("trainings", "users").success
     [message] = [message for message in caplog.messages if "is open in" in message]
     assert f"(PID {readers[0].pid})" in message
     assert api.calls["users"] == 3
     assert query("SELECT count(*) FROM users") == [(250,)]
+
+
+def test_a_run_that_waits_for_another_does_not_keep_it_waiting(warehouse_file: Path, tmp_path: Path) -> None:
+    """Whoever waits for a resource that another run syncs lets go of the warehouse, which that run needs."""
+    (tmp_path / "dlt").mkdir()
+    keeping = threading.Event()
+
+    def sync() -> None:
+        with warehouse.kept_open():
+            with warehouse.writing():
+                pass
+            keeping.set()
+            with warehouse.syncing("users"):
+                pass
+
+    with FileLock(tmp_path / "dlt" / "users.lock"):
+        waiting = threading.Thread(target=sync)
+        waiting.start()
+        assert keeping.wait(30)
+        with FileLock(f"{warehouse_file}.lock", timeout=30), duckdb.connect(str(warehouse_file)):
+            assert waiting.is_alive()
+    waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def test_duckdb_takes_no_more_memory_than_configured(monkeypatch: pytest.MonkeyPatch) -> None:
