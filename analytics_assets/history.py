@@ -47,10 +47,10 @@ def rows_known(sync: Materialization) -> int:
     return int(sync.metadata.get("rows_known", sync.metadata.get("rows_read", 0)))
 
 
-def last_run(instance: dg.DagsterInstance, name: str) -> dg.DagsterRun | None:
-    """The newest run that was to make the asset, finished or not."""
+def last_run(instance: dg.DagsterInstance, name: str, but: str = "") -> dg.DagsterRun | None:
+    """The newest run that was to make the asset, finished or not; None where it is the one with the id `but`."""
     planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
-    return instance.get_run_by_id(planned.run_id) if planned else None
+    return instance.get_run_by_id(planned.run_id) if planned and planned.run_id != but else None
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -55,7 +55,9 @@ def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
     boolean the share that is true says more than that there are two values.
     """
     estimated = rows > FEW_ROWS and _can_estimate(client)
-    distinct = "approx_count_distinct({})" if estimated else "count(DISTINCT {})"
+    # `count(DISTINCT ...)` for each column would take twice as long.
+    counted = f"(SELECT count({{0}}) FROM (SELECT DISTINCT {{0}} FROM {table.name}) AS d)"
+    distinct = "approx_count_distinct({})" if estimated else counted
     asked = [part.format(f'"{column.name}"') for column in table.columns for part in _parts(column, distinct)]
     [answers] = client.execute_sql(f"SELECT {', '.join(asked)} FROM {table.name}") or []
     for index, column in enumerate(table.columns):

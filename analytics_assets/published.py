@@ -67,11 +67,12 @@ def publish(file: Path) -> int:
         tables, views = list(_tables(database, key)), database.execute(OTHERS_VIEWS, [DATASET]).fetchall()
         try:
             with _attached(database, fresh) as source:
-                rows = sum(_copy_table(database, source, table, key) for table in tables)
-                for view, query in dictionary.views(tables):
-                    database.execute(f"CREATE VIEW {view.name} AS {query}")
-                    for meaning in comments(view, "VIEW"):
-                        database.execute(meaning)
+                with _transaction(database):
+                    rows = sum(_copy_table(database, source, table, key) for table in tables)
+                    for view, query in dictionary.views(tables):
+                        database.execute(f"CREATE VIEW {view.name} AS {query}")
+                        for meaning in comments(view, "VIEW"):
+                            database.execute(meaning)
                 for name, statement, comment in views:
                     _copy_view(database, name, statement, comment)
             fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))
@@ -116,6 +117,18 @@ def _attached(database: duckdb.DuckDBPyConnection, fresh: Path) -> Iterator[str]
     finally:
         database.execute(f'USE "{name}"')
         database.execute(f"DETACH {COPY}")
+
+
+@contextmanager
+def _transaction(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """One for many statements, each of which would else write the log of the file and wait for the disk."""
+    database.begin()
+    try:
+        yield
+    except BaseException:
+        database.rollback()
+        raise
+    database.commit()
 
 
 def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, key: bytes | None) -> int:

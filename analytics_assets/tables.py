@@ -40,13 +40,11 @@ def comment(client: SqlClient, table: Table) -> None:
 
 def make(client: SqlClient, table: Table) -> None:
     """Make the table where it is not there, and the columns that it did not have so far."""
-    if exists(client, table.name):
-        there = {name for name, _ in columns(client, f"SELECT * FROM {table.name}")}
-        for column in table.columns:
-            if client.capabilities.casefold_identifier(column.name) not in there:
-                client.execute_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}")
-    else:
-        client.execute_sql(create_table(table))
+    client.execute_sql(create_table(table))
+    there = {name for name, _ in columns(client, f"SELECT * FROM {table.name}")}
+    for column in table.columns:
+        if client.capabilities.casefold_identifier(column.name) not in there:
+            client.execute_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type.sql}")
     comment(client, table)
 
 

@@ -25,8 +25,9 @@ def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
     """The sources of `table` that could not be made last time, each with how old the rows are that it still holds."""
     ages = {}
     for parent in sources(table):
-        loaded, run = history.last_materialization(instance, parent), history.last_run(instance, parent)
-        if loaded and run and run.is_failure_or_canceled and run.run_id != loaded.run_id:
+        loaded = history.last_materialization(instance, parent)
+        run = history.last_run(instance, parent, but=loaded.run_id) if loaded else None
+        if loaded and run and run.is_failure_or_canceled:
             age = datetime.now(UTC) - loaded.time
             ages[parent] = f"{age.total_seconds() / 3600:.1f} hours old"
     return ages
