@@ -12,6 +12,7 @@ import sqlglot.expressions as exp
 from sqlglot.errors import ErrorLevel
 
 OWN = "duckdb"
+NO_COMMENTS = ("bigquery", "databricks")  # or in another form; what columns mean, `data_dictionary` says there too
 
 
 @lru_cache(maxsize=1024)
@@ -23,7 +24,10 @@ def translated(text: str, dialect: str, fold: Callable[[str], str]) -> tuple[str
     """
     if dialect == OWN:
         return (text,)
-    return tuple(_translated(tree, dialect, fold) for tree in sqlglot.parse(text, dialect=OWN) if tree)
+    trees = [tree for tree in sqlglot.parse(text, dialect=OWN) if tree]
+    if dialect in NO_COMMENTS:
+        trees = [tree for tree in trees if not isinstance(tree, exp.Comment)]
+    return tuple(_translated(tree, dialect, fold) for tree in trees)
 
 
 def _translated(tree: exp.Expr, dialect: str, fold: Callable[[str], str]) -> str:

@@ -82,7 +82,7 @@ def refill(client: SqlClient, table: Table, query: str) -> None:
             client.execute_sql(f"DROP TABLE {table.name}")
             there = False
         if there:
-            client.execute_sql(f"DELETE FROM {table.name}")
+            client.execute_sql(f"DELETE FROM {table.name} WHERE true")  # BigQuery wants a condition
             client.execute_sql(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM ({query}) AS q")
         else:
             client.execute_sql(f"CREATE TABLE {table.name} AS SELECT {names} FROM ({query}) AS q")

@@ -44,11 +44,13 @@ class SqlClient:
         self._client = client
 
     def execute_sql(self, text: str, *parameters: Any) -> Sequence[Sequence[Any]] | None:
-        """The rows that the last of the statements in `text` gives; None for one that gives none."""
-        *first, last = self._translated(text)
-        if first:
-            self._client.execute_many(first)
-        return self._client.execute_sql(last, *parameters)
+        """The rows that a statement gives; None for one that gives none, and for several."""
+        statements = self._translated(text)
+        if len(statements) == 1:
+            return self._client.execute_sql(statements[0], *parameters)
+        if statements:
+            self._client.execute_many(statements)
+        return None
 
     def execute_query(self, text: str) -> AbstractContextManager[DBApiCursor]:
         """A cursor of the database's driver over what one statement gives."""

@@ -91,13 +91,13 @@ def materializing_in(instance: dg.DagsterInstance) -> Materialize:
 
 
 @pytest.fixture
-def query(warehouse_file: Path) -> Query:
+def query() -> Query:
     """Asks the warehouse in DuckDB's SQL, through the driver of the warehouse alone."""
 
     def ask(sql: str) -> list[tuple[Any, ...]]:
         if os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] == "postgres":
             return postgres.ask(os.environ["DESTINATION__WAREHOUSE__CREDENTIALS"], sql)
-        with duckdb.connect(str(warehouse_file), read_only=True) as connection:
+        with duckdb.connect(os.environ["DESTINATION__WAREHOUSE__CREDENTIALS"], read_only=True) as connection:
             connection.execute("USE analytics")
             return connection.execute(sql).fetchall()
 

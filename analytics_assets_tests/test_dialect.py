@@ -1,0 +1,87 @@
+"""What is sent to warehouses that no test can reach: written in their SQL, it means what it means in DuckDB's."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlglot
+from sqlglot.errors import ErrorLevel, UnsupportedError
+
+from analytics_assets import dialect, lineage
+from analytics_assets.schema import MARTS, VIEWS, comments
+from analytics_assets_tests.conftest import Query, materializing_in
+from analytics_assets_tests.contents import changed, differing, held, odd_rows, succeeded
+from analytics_assets_tests.contract_api import ContractApi
+
+NEVER_REACHED = ("snowflake", "bigquery", "databricks")
+PLAIN: list[dict[str, Any]] = []  # made once a process
+translated = dialect.translated
+
+
+def there_and_back(other: str) -> Callable[..., tuple[str, ...]]:
+    """Every statement in the SQL of `other`, and from that in DuckDB's again."""
+
+    def trip(text: str, *_: Any) -> tuple[str, ...]:
+        sent = [statement.replace("%s", "?") for statement in translated(text, other, str)]
+        back = (sqlglot.transpile(s, other, dialect.OWN, unsupported_level=ErrorLevel.RAISE)[0] for s in sent)
+        # sqlglot reads BigQuery's as one name.
+        return tuple(
+            statement.replace('"INFORMATION_SCHEMA.TABLES"', "INFORMATION_SCHEMA.TABLES") for statement in back
+        )
+
+    return trip
+
+
+def two_days(api: ContractApi, query: Query) -> list[dict[str, Any]]:
+    """What a warehouse holds after the job has run on an empty one, and again on what it then holds."""
+    odd_rows(api)
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialize = materializing_in(instance)
+        first = held(query, succeeded(materialize()))
+        api.rows["users"] = changed(api.rows["users"])
+        return [first, held(query, succeeded(materialize("users", *MARTS, *VIEWS)))]
+
+
+@pytest.mark.parametrize("other", NEVER_REACHED)
+def test_all_that_is_sent_means_the_same_there_and_back(
+    api: ContractApi, query: Query, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, other: str
+) -> None:
+    """With each statement of the whole job translated and back, every table, check and page is as without."""
+    if not PLAIN:
+        PLAIN.extend(two_days(api, query))
+    monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", str(tmp_path / "other.duckdb"))
+    monkeypatch.setattr(dialect, "translated", there_and_back(other))
+    for day, again in zip(PLAIN, two_days(api, query), strict=True):
+        assert not differing(day, again)
+
+
+def test_names_are_those_that_dlt_gives() -> None:
+    """Quoted, since `row` is a word of SQL, in the warehouse's case; a text stays as it is, a parameter is dlt's."""
+    text = "INSERT INTO rejected_rows (id, \"row\") SELECT id, 'Row' FROM users AS u WHERE u._page = ?"
+    assert translated(text, "snowflake", str.upper) == (
+        'INSERT INTO "REJECTED_ROWS" ("ID", "ROW") SELECT "ID", \'Row\' FROM "USERS" AS "U" WHERE "U"."_PAGE" = %s',
+    )
+    assert translated(text, dialect.OWN, str) == (text,)
+
+
+def test_what_has_no_translation_is_refused() -> None:
+    """A form that another warehouse is known not to have is not sent to it."""
+    with pytest.raises(UnsupportedError):
+        translated("SELECT regexp_extract(name, 'a', 0, 'i') FROM users", "databricks", str)
+
+
+@pytest.mark.parametrize("mart", MARTS)
+@pytest.mark.parametrize("other", NEVER_REACHED)
+def test_marts_use_what_every_warehouse_has(mart: str, other: str) -> None:
+    """No mart uses a function that only DuckDB and Postgres have, though its translation may be read back."""
+    [statement] = translated(lineage.query(mart), other, str)
+    assert not re.search(r"PERCENTILE|MEDIAN|SPLIT_PART|AT TIME ZONE|DATE_PART|EPOCH| FILTER ?\(", statement)
+
+
+def test_comments_go_where_they_are_known() -> None:
+    """Where there is no `COMMENT ON`, or another one, none is sent."""
+    text = "; ".join(comments(MARTS["training_outcomes"]))
+    assert len(translated(text, "snowflake", str.upper)) == 1 + len(MARTS["training_outcomes"].columns)
+    assert translated(text, "bigquery", str) == translated(text, "databricks", str.lower) == ()
