@@ -45,7 +45,8 @@ def test_a_misbehaving_api_is_read_exactly(
     with running("--token", "t", "--now", NOW.isoformat(), *faults) as url:
         monkeypatch.setenv("API_BASE_URL", url)
         monkeypatch.setenv("API_KEY", "t")
-        assert materialize().success
+        result = materialize()
+    assert result.success
     academy = Academy(now=NOW)
     truth = {name: {str(row["id"]): row for row in rows(academy, name)} for name in RESOURCES}
     for name, expected in truth.items():
@@ -69,3 +70,9 @@ def test_a_misbehaving_api_is_read_exactly(
         training = truth["trainings"].get(embedded(row, "content") or "")
         assert (user_name, has_user) == (user.get("display_name") if user else None, user is not None)
         assert (training_name, has_training) == (training.get("name") if training else None, training is not None)
+
+    # A page loads the last hundred materializations with all that each says: what does not change is said once.
+    for event in result.get_asset_materialization_events():
+        [name] = event.asset_key.path if event.asset_key else [""]
+        size = sum(len(label) + len(str(entry.value)) for label, entry in event.materialization.metadata.items())
+        assert size < (13_000 if name in ("registrations_enriched", "learner_progress") else 2_500), name
