@@ -66,6 +66,10 @@ def check() -> None:
     for name, pattern in patterns.items():
         if not re.fullmatch(pattern, os.environ[name]):
             raise WrongSetting(f"{name} is {os.environ[name]!r}, and must be a number like {DEFAULTS[name]}")
+    if os.environ.get("MASKING_KEY") and os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] != "duckdb":
+        raise WrongSetting(
+            "MASKING_KEY masks the published copy, which a server has not; grant columns, or views there"
+        )
     for name in (name for name in os.environ if name.startswith(WINDOW)):
         try:
             bounded = os.environ[name].format(start=1, end=2) != os.environ[name]

@@ -11,15 +11,16 @@ import dagster as dg
 import pytest
 import requests
 
-from analytics_assets import warehouse
+from analytics_assets import environment, profile, warehouse
 from analytics_assets.environment import SAMPLE
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import MARTS, RESOURCES, VIEWS
 from analytics_assets_tests import postgres
-from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run
+from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run, start
 from analytics_assets_tests.contents import TABLES, changed, differing, held, odd_rows, succeeded
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.test_assets import failure_of
+from analytics_assets_tests.test_profile import lines, shown
 
 pytestmark = pytest.mark.postgres
 
@@ -108,7 +109,7 @@ def test_columns_and_comments_stand_as_declared(
             assert cursor.fetchall() == [(table.description,)], name
 
 
-def test_a_reader_is_in_nobody_s_way(
+def test_a_reader_on_a_server_keeps_nobody_waiting(
     database: str,
     postgres_server: postgres.Server,
     api: ContractApi,
@@ -244,6 +245,39 @@ def test_a_kind_of_warehouse_that_is_none_is_said(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(warehouse.DESTINATION[0], "postgress")
     status, _, progress = run()
     assert (status, progress.strip()) == (2, f"{warehouse.DESTINATION[0]} is 'postgress', which dlt does not know")
+
+
+def test_masking_that_would_not_happen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key for a copy that there will not be is no protection, and is not taken for one."""
+    use(monkeypatch, UNREACHABLE)
+    environment.check()
+    monkeypatch.setenv("MASKING_KEY", "0123456789abcdef")
+    with pytest.raises(environment.WrongSetting, match="MASKING_KEY masks the published copy"):
+        environment.check()
+
+
+def test_distinct_values_are_counted_where_they_cannot_be_estimated(
+    database: str, api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres has no estimate, so among many rows, too, the number is exact."""
+    monkeypatch.setattr(profile, "FEW_ROWS", 100)
+    api.rows["trainings"] = [{"id": n, "type": ["course", "video"][n % 2]} for n in range(300)]
+    found = lines(shown(materialize("trainings"), "trainings")["profile"])
+    assert (found["id"][1], found["type"][1]) == ("300", "2")
+
+
+def test_two_runs_at_once_into_an_empty_database_are_both_whole(
+    database: str, dagster_home: Path, api: ContractApi, query: Query
+) -> None:
+    """Neither gets in the way of the other's first tables, and no mart is filled twice."""
+    for name in RESOURCES:
+        api.rows[name] = [{"id": number} for number in range(150)]
+    runs = [start("run") for _ in range(2)]
+    for process in runs:
+        output, progress = process.communicate(timeout=300)
+        assert process.returncode == 0, output + progress
+    for name in (*RESOURCES, *MARTS):
+        assert query(f"SELECT count(*) FROM {name}") == [(150,)], name
 
 
 def test_a_server_that_stops_while_the_api_is_read_costs_no_calls(
