@@ -70,7 +70,7 @@ def check() -> None:
         raise WrongSetting(
             "MASKING_KEY masks the published copy, which a server has not; grant columns, or views there"
         )
-    for name in (name for name in os.environ if name.startswith(WINDOW)):
+    for name in (name for name, value in os.environ.items() if name.startswith(WINDOW) and value):
         try:
             bounded = os.environ[name].format(start=1, end=2) != os.environ[name]
         except (LookupError, ValueError):

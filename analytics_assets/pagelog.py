@@ -8,6 +8,7 @@ import shutil
 import struct
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -50,6 +51,11 @@ class PageLog:
         _, length, compressed, _ = self._head(self._ends[page - 1])
         body: bytes = CODEC.decompress(self._read(self._ends[page] - compressed, compressed), length, asbytes=True)
         return body
+
+    @property
+    def started_at(self) -> datetime:
+        """When its first page was read."""
+        return datetime.fromtimestamp(self._head(0)[0], UTC)
 
     def append(self, body: bytes) -> None:
         """Add the page behind the last one."""

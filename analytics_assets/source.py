@@ -76,6 +76,8 @@ def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -
     def gather(rows: PageData[dict[str, Any]], _: str | None = None) -> Any:
         assert isinstance(rows.paginator, PageNumbers)
         sync.pages, sync.resumed_pages = rows.paginator.current_value - 1, pages.resumed_pages
+        if log and sync.resumed_pages:
+            sync.started_at = log.started_at  # or a window after it would leave out what came after those pages
         batch = batches.add(rows, rows.paginator.pages, last=not rows.paginator.has_next_page)
         if batch is not None and not batch.num_rows:  # of which dlt, on Postgres, cannot load a Parquet file
             return dlt.mark.with_hints(batch, dlt.mark.make_hints(file_format="preferred"))

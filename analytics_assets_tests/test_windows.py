@@ -5,10 +5,12 @@ Rows of the test's own API are dated by `created_at`; a window begins at the sta
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -17,7 +19,7 @@ import pytest
 import requests
 
 from analytics_assets import environment
-from analytics_assets.assets import assets
+from analytics_assets.assets import assets, open_warehouse
 from analytics_assets.automation import new_rows_sensor
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
@@ -53,7 +55,8 @@ def sync(instance: dg.DagsterInstance) -> Metadata:
     users = next(asset for asset in assets if asset.key == dg.AssetKey("users"))
 
     def run(*, whole: bool = False) -> dict[str, Any]:
-        result = dg.materialize([users], run_config=QUIET | (WHOLE if whole else {}), instance=instance)
+        config = QUIET | (WHOLE if whole else {})
+        result = dg.materialize([users], config, instance=instance, resources={"open_warehouse": open_warehouse})
         assert result.success
         [event] = result.get_asset_materialization_events()
         return {name: value.value for name, value in event.materialization.metadata.items()}
@@ -129,17 +132,21 @@ def test_a_crash_in_a_window_loses_nothing(windows: ContractApi, materialize: Ma
     assert sync()["rows_read"] == 2
 
 
-def test_a_broken_whole_reading_is_gone_on_with(windows: ContractApi, materialize: Materialize, sync: Metadata) -> None:
+def test_a_broken_whole_reading_is_gone_on_with(
+    windows: ContractApi, materialize: Materialize, sync: Metadata, query: Query
+) -> None:
     """The sync after a reconciliation that was broken off is whole, and takes over the pages that it has read."""
     windows.rows["users"] = old(*range(3000))
     sync()
     windows.page = lambda *which: {"data": {}} if which[1] > 20 else windows.contract_page(*which)
     assert not materialize("users", config=WHOLE).success
-    windows.page = windows.contract_page
+    windows.page, broken = windows.contract_page, datetime.now(UTC)
     noted = sync()
     assert "window_start" not in noted
     assert noted["resumed_pages"] == 19
-    assert sync()["rows_read"] == 0
+    [(started,)] = query("SELECT max(started_at) FROM syncs")
+    assert started < broken, "what the pages of before do not have is in the next window"
+    assert datetime.fromtimestamp(sync()["window_start"], UTC) == started
 
 
 def test_another_api_is_read_whole(windows: ContractApi, sync: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +155,8 @@ def test_another_api_is_read_whole(windows: ContractApi, sync: Metadata, monkeyp
     monkeypatch.setenv("API_BASE_URL", windows.url.replace("127.0.0.1", "localhost"))
     assert "window_start" not in sync()
     assert "window_start" in sync()
+    monkeypatch.setenv("WHOLE_SYNC", "true")
+    assert "window_start" not in sync()
 
 
 def test_an_empty_window_is_no_shrunk_resource(
@@ -239,7 +248,11 @@ def test_the_published_form_of_windows(materialize: Materialize, query: Query, m
         whole = query("SELECT id, created_at, _deleted_at FROM registrations ORDER BY id")
         requests.post(f"{url}/rows", json={"registrations": 30, "awarded_certifications": 2}, timeout=10)
         monkeypatch.setenv("WINDOW_OVERLAP_HOURS", "48")
-        assert materialize(*names).success
+        result = materialize(*names)
+        [log] = [event for event in result.get_asset_materialization_events() if event.step_key == "sync_log"]
+        assert re.search(
+            r"^registrations, since \d\d \w+\|", str(log.materialization.metadata["last_syncs"].value), re.M
+        )
         counts = query("SELECT resource, row_count FROM sync_log WHERE window_start IS NOT NULL ORDER BY 1")
         assert [name for name, _ in counts] == ["awarded_certifications", "registrations"]
         assert all(added <= rows < 100 for (_, rows), added in zip(counts, (2, 30), strict=True))
