@@ -12,6 +12,7 @@ import sqlglot.expressions as exp
 from sqlglot.errors import ErrorLevel
 
 OWN = "duckdb"
+MARK = "\0"  # stands in no SQL
 NO_COMMENTS = ("bigquery", "databricks")  # or in another form; what columns mean, `data_dictionary` says there too
 
 
@@ -34,6 +35,9 @@ def _translated(tree: exp.Expr, dialect: str, fold: Callable[[str], str]) -> str
     for name in tree.find_all(exp.Identifier):
         name.set("this", fold(name.name))
         name.set("quoted", True)
-    for parameter in [*tree.find_all(exp.Placeholder)]:
-        parameter.replace(exp.Var(this="%s"))
-    return tree.sql(dialect, unsupported_level=ErrorLevel.RAISE, comments=False)
+    parameters = [*tree.find_all(exp.Placeholder)]
+    for parameter in parameters:
+        parameter.replace(exp.Var(this=MARK))
+    text = tree.sql(dialect, unsupported_level=ErrorLevel.RAISE, comments=False)
+    # With parameters, drivers take every other per cent sign for the beginning of one.
+    return text.replace("%", "%%").replace(MARK, "%s") if parameters else text

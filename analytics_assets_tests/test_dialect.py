@@ -24,7 +24,7 @@ def there_and_back(other: str) -> Callable[..., tuple[str, ...]]:
     """Every statement in the SQL of `other`, and from that in DuckDB's again."""
 
     def trip(text: str, *_: Any) -> tuple[str, ...]:
-        sent = [statement.replace("%s", "?") for statement in translated(text, other, str)]
+        sent = [statement.replace("%%", "%").replace("%s", "?") for statement in translated(text, other, str)]
         back = (sqlglot.transpile(s, other, dialect.OWN, unsupported_level=ErrorLevel.RAISE)[0] for s in sent)
         # sqlglot reads BigQuery's as one name.
         return tuple(
@@ -59,9 +59,9 @@ def test_all_that_is_sent_means_the_same_there_and_back(
 
 def test_names_are_those_that_dlt_gives() -> None:
     """Quoted, since `row` is a word of SQL, in the warehouse's case; a text stays as it is, a parameter is dlt's."""
-    text = "INSERT INTO rejected_rows (id, \"row\") SELECT id, 'Row' FROM users AS u WHERE u._page = ?"
+    text = "INSERT INTO rejected_rows (id, \"row\") SELECT id, 'Row 1%' FROM users AS u WHERE u._page = ?"
     assert translated(text, "snowflake", str.upper) == (
-        'INSERT INTO "REJECTED_ROWS" ("ID", "ROW") SELECT "ID", \'Row\' FROM "USERS" AS "U" WHERE "U"."_PAGE" = %s',
+        'INSERT INTO "REJECTED_ROWS" ("ID", "ROW") SELECT "ID", \'Row 1%%\' FROM "USERS" AS "U" WHERE "U"."_PAGE" = %s',
     )
     assert translated(text, dialect.OWN, str) == (text,)
 

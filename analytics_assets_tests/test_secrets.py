@@ -4,14 +4,16 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
-import duckdb
 import pytest
 
+from analytics_assets import warehouse
 from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import Materialize, run
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, body, status
+from analytics_assets_tests.postgres import PASSWORD
 
 SECRET = "Xanthippe"
 NAMES = ("users", "trainings", "registrations", "registrations_enriched")
@@ -28,40 +30,40 @@ def personal_rows(count: int = 30) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def unreadable(api: ContractApi, _: object = None) -> None:
+def unreadable(api: ContractApi) -> None:
     for rows in api.rows.values():
         for row in rows[:5]:
             row.update(created_at=SECRET, awarded_at=SECRET, completed_at=SECRET)
 
 
-def all_unreadable(api: ContractApi, _: object = None) -> None:
+def all_unreadable(api: ContractApi) -> None:
     for rows in api.rows.values():
         for row in rows:
             row["id"] = [SECRET]
 
 
-def of_another_shape(api: ContractApi, _: object = None) -> None:
+def of_another_shape(api: ContractApi) -> None:
     api.page = lambda resource, *_: {"data": {resource: [SECRET]}, "has_more": SECRET}
 
 
-def torn(api: ContractApi, _: object = None) -> None:
+def torn(api: ContractApi) -> None:
     for name in RESOURCES:
         api.always[name] = body(b'{"data": {"users": [{"email": "' + SECRET.encode())
 
 
-def an_error(api: ContractApi, _: object = None) -> None:
+def an_error(api: ContractApi) -> None:
     for name in RESOURCES:
         api.always[name] = status(500, {"X-Reason": SECRET})
 
 
-def the_same_page_again(api: ContractApi, _: object = None) -> None:
+def the_same_page_again(api: ContractApi) -> None:
     api.page = lambda resource, *_: {"data": {resource: api.rows[resource]}, "has_more": True}
 
 
-def a_table_of_another_type(api: ContractApi, file: Path) -> None:
-    with duckdb.connect(str(file)) as connection:
-        connection.execute("ALTER TABLE analytics.users DROP COLUMN last_name")
-        connection.execute("ALTER TABLE analytics.users ADD COLUMN last_name INTEGER")
+def a_table_of_another_type(api: ContractApi) -> None:
+    with warehouse.connection() as client:
+        client.execute_sql("ALTER TABLE users DROP COLUMN last_name")
+        client.execute_sql("ALTER TABLE users ADD COLUMN last_name INTEGER")
 
 
 FAULTS = [a_table_of_another_type, unreadable, all_unreadable, of_another_shape, torn, an_error, the_same_page_again]
@@ -75,22 +77,22 @@ def test_nothing_personal_and_no_token_is_written_about(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
-    warehouse_file: Path,
-    fault: Callable[[ContractApi, Path], None],
+    each_warehouse: str,
+    fault: Callable[[ContractApi], None],
 ) -> None:
     """Logs, events, errors, metadata and evidence name ids, columns and counts, after a good sync and a bad one."""
     monkeypatch.setenv("RUNTIME__REQUEST_MAX_ATTEMPTS", "2")
     api.rows = dict(personal_rows())
     with caplog.at_level(logging.DEBUG):
         assert materialize(*NAMES).success
-        fault(api, warehouse_file)
+        fault(api)
         materialize(*NAMES)
     events = [repr(instance.all_logs(run.run_id)) for run in instance.get_runs()]
     written = [*events, caplog.text, *capfd.readouterr()]
     assert any("registrations" in text for text in written)
     for text in written:
-        assert SECRET not in text
-        assert TOKEN not in text
+        for secret in (SECRET, TOKEN, PASSWORD, quote(PASSWORD, safe="")):
+            assert secret not in text
 
 
 @pytest.mark.usefixtures("dagster_home")
