@@ -6,8 +6,8 @@ from typing import NamedTuple
 import dagster as dg
 
 from analytics_assets import history, marts, warehouse
+from analytics_assets.dialect import SqlClient
 from analytics_assets.schema import MARTS, RESOURCES, TIME, Table
-from analytics_assets.warehouse import SqlClient
 
 EXAMPLES = 3
 FAR_FUTURE = "2100-01-01 00:00:00+00:00"

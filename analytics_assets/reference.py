@@ -12,6 +12,7 @@ import dagster as dg
 
 from analytics_assets import dictionary, history, profile, published, tables, warehouse
 from analytics_assets.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, table_schema
+from analytics_assets.dialect import SqlClient
 from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
@@ -55,7 +56,7 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     return make
 
 
-def _last_syncs(client: warehouse.SqlClient) -> dict[str, Any]:
+def _last_syncs(client: SqlClient) -> dict[str, Any]:
     """The last sync of each resource as a table, and how many rows they set aside."""
     last = client.execute_sql(LAST_SYNCS) or []
     lines = [

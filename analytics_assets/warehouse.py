@@ -8,8 +8,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -17,7 +17,6 @@ from typing import Any, NoReturn, cast
 import dlt
 import duckdb
 from dlt.common.configuration.exceptions import ConfigurationException
-from dlt.common.destination.dataset import DBApiCursor
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
@@ -25,49 +24,13 @@ from dlt.destinations.sql_client import SqlClientBase
 from filelock import FileLock, Timeout
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
-from analytics_assets import dialect
+from analytics_assets.dialect import SqlClient
 from analytics_assets.environment import SAMPLE, WrongSetting
 
 logger = logging.getLogger(__name__)
 
 DATASET = "analytics"
 DESTINATION = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS")
-
-
-class SqlClient:
-    """dlt's SQL client for the warehouse; but it takes DuckDB's SQL, with `?` for a parameter, whatever that speaks.
-
-    It stands in the dataset: table names need no qualifying.
-    """
-
-    def __init__(self, client: SqlClientBase[Any]) -> None:
-        self._client = client
-
-    def execute_sql(self, text: str, *parameters: Any) -> Sequence[Sequence[Any]] | None:
-        """The rows that a statement gives; None for one that gives none, and for several."""
-        statements = self._translated(text)
-        if len(statements) == 1:
-            return self._client.execute_sql(statements[0], *parameters)
-        if statements:
-            self._client.execute_many(statements)
-        return None
-
-    def execute_query(self, text: str) -> AbstractContextManager[DBApiCursor]:
-        """A cursor of the database's driver over what one statement gives."""
-        [statement] = self._translated(text)
-        return self._client.execute_query(statement)
-
-    def begin_transaction(self) -> AbstractContextManager[Any]:
-        """A transaction; nothing where the warehouse makes no tables in one, as BigQuery and Databricks do not."""
-        can = self._client.capabilities.supports_ddl_transactions
-        return self._client.begin_transaction() if can else nullcontext()
-
-    def _translated(self, text: str) -> Sequence[str]:
-        own = self._client.capabilities
-        return dialect.translated(text, own.sqlglot_dialect, own.casefold_identifier)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
 
 
 @contextmanager
