@@ -6,6 +6,7 @@ Rows of the test's own API are dated by `created_at`; a window begins at the sta
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from analytics_assets.assets import assets, open_warehouse
 from analytics_assets.automation import new_rows_sensor
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
-from analytics_assets_tests.conftest import QUIET, Materialize, Query
+from analytics_assets_tests.conftest import QUIET, Materialize, Query, run
 from analytics_assets_tests.contract_api import ContractApi, status
 
 WHOLE = {"ops": {"users": {"config": {"whole": True}}}}
@@ -130,6 +131,29 @@ def test_a_crash_in_a_window_loses_nothing(windows: ContractApi, materialize: Ma
         windows.answers["users"].append(status(404))
         assert not materialize("users").success
     assert sync()["rows_read"] == 2
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("dagster_home")
+@pytest.mark.parametrize("point", ["call dlt:Pipeline.normalize", "call dlt:Pipeline.load", "sql syncs.*VALUES"])
+def test_a_kill_in_a_window_loses_nothing(
+    windows: ContractApi, query: Query, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Whichever step of a window a process is killed in, the next window has its rows, once each."""
+    for name in RESOURCES:
+        monkeypatch.setenv(f"API_WINDOW_{name.upper()}", f"/v1/{name}?start={{start}}&end={{end}}")
+        windows.rows[name] = old(*range(3))
+    assert run()[0] == 0
+    for number in (3, 4):
+        for name in RESOURCES:
+            windows.rows[name] += new(number)
+        if number == 3:
+            killed = [sys.executable, "-m", "analytics_assets_tests.killed", *point.split()]
+            assert subprocess.run(killed, capture_output=True).returncode == -signal.SIGKILL
+    assert run()[0] == 0
+    for name in RESOURCES:
+        assert query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(5, 5)]
+    assert query("SELECT count(*) FROM syncs WHERE window_start IS NULL") == [(6,)]
 
 
 def test_a_broken_whole_reading_is_gone_on_with(
