@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 import requests
 
-from analytics_assets import environment, profile, warehouse
+from analytics_assets import environment, history, profile, warehouse
 from analytics_assets.environment import SAMPLE
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import MARTS, RESOURCES, VIEWS
@@ -150,6 +150,21 @@ def test_a_reader_on_a_server_keeps_nobody_waiting(
             ask["new"].execute(counting.format(name))
         ask["new"].execute("SELECT count(*) FROM mine")
         assert ask["new"].fetchall() == [(2,)]
+
+
+def test_a_view_in_the_way_of_new_columns_is_named(
+    database: str, api: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """A mart of an older version that somebody has made a view on stays as it is, and the failure says which view."""
+    api.rows["trainings"] = [{"id": 1}]
+    succeeded(materialize())
+    with warehouse.connection() as client:
+        client.execute_sql("DROP TABLE training_outcomes")
+        client.execute_sql("CREATE TABLE training_outcomes AS SELECT 'old' AS training_id")
+        client.execute_sql("CREATE VIEW mine AS SELECT training_id FROM training_outcomes")
+    [failed] = [event for event in materialize("training_outcomes").all_events if event.is_step_failure]
+    assert "view mine depends on table training_outcomes" in history.failure_text(failed)
+    assert query("SELECT training_id FROM mine") == [("old",)]
 
 
 def test_make_run_says_where_the_data_is(
