@@ -11,7 +11,7 @@ from analytics_assets.dialect import SqlClient
 from analytics_assets.environment import SAMPLE
 from analytics_assets.schema import DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table
 from analytics_assets.sync import FEW, Sync
-from analytics_assets.tables import columns, comment, exists, make, make_dataset
+from analytics_assets.tables import columns, comment, exists, insert, make, make_dataset
 from analytics_assets.warehouse import DATASET, MixedData, address, database_file
 
 SAMPLE_MARK = "sample_data"
@@ -92,19 +92,24 @@ def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
             make(client, book)
         comment(client, table)
         for rejected in sync.rejected:
-            client.execute_sql(
-                f"INSERT INTO {REJECTED_ROWS.name} VALUES (?, ?, ?, ?, ?, ?)",
-                *(table.name, *rejected, sync.started_at),
-            )
+            insert(client, REJECTED_ROWS, resource=table.name, synced_at=sync.started_at, **rejected._asdict())
         if sync.window_start is None:
             _mark_deleted(client, table, sync)
         _forget_rejected(client, table, sync)
         counts = _counts(client, table, sync)
-        client.execute_sql(
-            f"INSERT INTO {SYNCS.name} ({', '.join(column.name for column in SYNCS.columns)}) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            *(table.name, sync.started_at, datetime.now(UTC), sync.window_start, counts.in_sync + len(sync.rejected)),
-            *(len(sync.rejected), counts.newly_deleted, sync.pages, sync.resumed_pages, sync.calls),
+        insert(
+            client,
+            SYNCS,
+            resource=table.name,
+            started_at=sync.started_at,
+            finished_at=datetime.now(UTC),
+            window_start=sync.window_start,
+            row_count=counts.in_sync + len(sync.rejected),
+            rejected=len(sync.rejected),
+            deleted=counts.newly_deleted,
+            pages=sync.pages,
+            resumed_pages=sync.resumed_pages,
+            calls=sync.calls,
         )
     return counts
 

@@ -49,6 +49,13 @@ def make(client: SqlClient, table: Table) -> None:
     comment(client, table)
 
 
+def insert(client: SqlClient, table: Table, **row: Any) -> None:
+    """Add a row to `table`. What is null is left out: the driver of BigQuery takes no null as a parameter."""
+    given = {name: value for name, value in row.items() if value is not None}
+    names = ", ".join(f'"{name}"' for name in given)
+    client.execute_sql(f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(given))})", *given.values())
+
+
 def make_view(client: SqlClient, view: Table, query: str) -> None:
     """Make `view` of what `query` gives, or make it anew.
 
