@@ -1,7 +1,7 @@
 """What is sent to warehouses that no test can reach: written in their SQL, it means what it means in DuckDB's."""
 
 import re
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,22 +16,21 @@ from analytics_assets_tests.contents import changed, differing, held, odd_rows, 
 from analytics_assets_tests.contract_api import ContractApi
 
 NEVER_REACHED = ("snowflake", "bigquery", "databricks")
-PLAIN: list[dict[str, Any]] = []  # made once a process
 translated = dialect.translated
 
 
-def there_and_back(other: str) -> Callable[..., tuple[str, ...]]:
-    """Every statement in the SQL of `other`, and from that in DuckDB's again."""
-
-    def trip(text: str, *_: Any) -> tuple[str, ...]:
-        sent = [statement.replace("%%", "%").replace("%s", "?") for statement in translated(text, other, str)]
-        back = (sqlglot.transpile(s, other, dialect.OWN, unsupported_level=ErrorLevel.RAISE)[0] for s in sent)
-        # sqlglot reads BigQuery's as one name.
-        return tuple(
-            statement.replace('"INFORMATION_SCHEMA.TABLES"', "INFORMATION_SCHEMA.TABLES") for statement in back
+def through_all(text: str, *_: Any) -> tuple[str, ...]:
+    """Every statement in the SQL of one warehouse after the other, each time from there in DuckDB's again."""
+    statements = [text]
+    for other in NEVER_REACHED:
+        sent = [there for statement in statements for there in translated(statement, other, str)]
+        written = (there.replace("%%", "%").replace("%s", "?") for there in sent)
+        back = (
+            sqlglot.transpile(there, other, dialect.OWN, unsupported_level=ErrorLevel.RAISE)[0] for there in written
         )
-
-    return trip
+        # sqlglot reads BigQuery's as one name.
+        statements = [there.replace('"INFORMATION_SCHEMA.TABLES"', "INFORMATION_SCHEMA.TABLES") for there in back]
+    return tuple(statements)
 
 
 def two_days(api: ContractApi, query: Query) -> list[dict[str, Any]]:
@@ -44,16 +43,14 @@ def two_days(api: ContractApi, query: Query) -> list[dict[str, Any]]:
         return [first, held(query, succeeded(materialize("users", *MARTS, *VIEWS)))]
 
 
-@pytest.mark.parametrize("other", NEVER_REACHED)
 def test_all_that_is_sent_means_the_same_there_and_back(
-    api: ContractApi, query: Query, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, other: str
+    api: ContractApi, query: Query, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With each statement of the whole job translated and back, every table, check and page is as without."""
-    if not PLAIN:
-        PLAIN.extend(two_days(api, query))
+    plain = two_days(api, query)
     monkeypatch.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", str(tmp_path / "other.duckdb"))
-    monkeypatch.setattr(dialect, "translated", there_and_back(other))
-    for day, again in zip(PLAIN, two_days(api, query), strict=True):
+    monkeypatch.setattr(dialect, "translated", through_all)
+    for day, again in zip(plain, two_days(api, query), strict=True):
         assert not differing(day, again)
 
 
