@@ -160,7 +160,8 @@ def _post(url: str, text: str) -> None:
     name="lost_runs_sensor",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Marks as failed a `make run` whose process was killed; it would keep the join waiting for ever.",
+    description="Marks as failed a run whose process is gone, of `make run` or with its code server; it would keep the "
+    "marts waiting for ever.",
 )
 def lost_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Starts nothing."""

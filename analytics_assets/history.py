@@ -1,5 +1,6 @@
 """Questions to Dagster's history of an asset: its last success, its last try, what went wrong, what is outdated."""
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,8 +8,10 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster import AutomationCondition
+from dagster._core.errors import DagsterUserCodeUnreachableError
 
 PROCESS_TAG = "analytics_assets/process"
+SERVER_TAG = ".dagster/grpc_info"  # Dagster's own: the code server that has launched a run as a process of its own
 
 
 class Materialization(NamedTuple):
@@ -54,10 +57,10 @@ def last_run(instance: dg.DagsterInstance, name: str, but: str = "") -> dg.Dagst
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark as failed the runs of `make run` whose process is gone, and give their ids.
+    """Mark as failed the runs whose process is gone, and give their ids.
 
-    Dagster itself watches only runs that it has launched. A run that stays started for ever would keep everything
-    waiting that waits for the assets it was making.
+    Dagster itself watches a run that it has launched as long as its code server lives, and one of `make run` not at
+    all. A run that stays started for ever would keep everything waiting that waits for the assets it was making.
     """
     lost = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
@@ -65,7 +68,27 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
         if process and not _is_alive(int(process)):
             instance.report_run_failed(run, f"Process {process}, which executed this run, is gone.")
             lost.append(run.run_id)
+        elif _is_disowned(run) and not (instance.get_run_by_id(run.run_id) or run).is_finished:
+            instance.report_run_failed(run, "The code server that executed this run ended before it did.")
+            lost.append(run.run_id)
     return lost
+
+
+def _is_disowned(run: dg.DagsterRun) -> bool:
+    """Whether a code server stands where the one was that launched the run, and does not know it."""
+    from dagster._grpc.client import DagsterGrpcClient  # not for every import of the definitions
+    from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+    from dagster._serdes import deserialize_value
+
+    where = json.loads(run.tags.get(SERVER_TAG, "{}"))
+    if not where.get("port"):  # one of `dagster dev`, which after a reload knows its newest runs only
+        return False
+    try:
+        client = DagsterGrpcClient(host=where["host"], port=where["port"])
+        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
+    except DagsterUserCodeUnreachableError:
+        return False
+    return not deserialize_value(answer, CanCancelExecutionResult).can_cancel
 
 
 def _is_alive(process: int) -> bool:
