@@ -20,10 +20,16 @@ ui-readonly: $(VENV)/run  ## serve it for those who look only, also beside the o
 	@$(BIN)/python -m analytics_assets ui --read-only $(PORT:%=--port %)
 
 test: $(VENV)/dev  ## run the tests
-	$(BIN)/python -m pytest -m "not ui and not long and not postgres" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not ui and not long and not postgres and not deploy and not chart" -n auto --dist worksteal
 
 test-postgres: $(VENV)/dev  ## run the tests of the data on a Postgres server, which they start and stop
 	$(BIN)/python -m pytest -m postgres -n auto --dist worksteal
+
+test-deploy: $(VENV)/deploy  ## check and try the deployment for a team, and the one on Kubernetes, without containers
+	$(BIN)/python -m pytest -m deploy -n 2 --dist loadfile
+
+test-chart: $(VENV)/deploy  ## render Dagster's Helm chart (CHART=...) with the values of deploy/kubernetes
+	DAGSTER_CHART=$(CHART) $(BIN)/python -m pytest -m chart
 
 test-ui: $(VENV)/dev  ## run the tests that look at the UI in a browser (Chromium)
 	$(BIN)/python -m pytest -m ui
@@ -52,7 +58,7 @@ screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on 
 
 constraints: $(VENV)/dev  ## pin the newest versions that fit together
 	rm -rf $(VENV)-pins && $(PYTHON) -m venv $(VENV)-pins
-	$(VENV)-pins/bin/python -m pip install --quiet -e '.[sample,dev]'
+	$(VENV)-pins/bin/python -m pip install --quiet -e '.[sample,dev,deploy]'
 	$(VENV)-pins/bin/python -m pip freeze --exclude-editable > constraints.txt
 	rm -rf $(VENV)-pins
 
@@ -69,6 +75,10 @@ $(VENV)/dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@$(INSTALL) '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/run
 
+$(VENV)/deploy: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	@$(INSTALL) '.[$(EXTRAS),deploy]'
+	@touch $@ $(VENV)/dev $(VENV)/run
+
 benchmarks/.venv/made: pyproject.toml $(CONSTRAINTS) benchmarks/.venv-airbyte/made benchmarks/.venv-singer/made
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[sample,bench]'
@@ -81,4 +91,4 @@ benchmarks/.venv-%/made: benchmarks/requirements-%.txt
 	@-$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-.PHONY: help run ui ui-readonly test test-postgres test-ui test-long check bench bench-full docs screenshots constraints
+.PHONY: help run ui ui-readonly test test-postgres test-deploy test-chart test-ui test-long check bench bench-full docs screenshots constraints
