@@ -21,7 +21,7 @@ import requests
 
 from analytics_assets import environment
 from analytics_assets.assets import assets, open_warehouse
-from analytics_assets.automation import new_rows_sensor
+from analytics_assets.automation import new_rows_sensor, schedules
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Materialize, Query, run
@@ -284,7 +284,7 @@ def test_the_published_form_of_windows(materialize: Materialize, query: Query, m
         assert query("SELECT id, created_at, _deleted_at FROM registrations ORDER BY id LIMIT 2000") == whole
 
 
-def test_the_reconciliation_has_its_schedule(tmp_path: Any) -> None:
+def test_the_reconciliation_has_its_schedule() -> None:
     """It is there as soon as one resource has a window, reads just those whole, and runs if automation does."""
     code = (
         "import json; from analytics_assets.definitions import defs; "
@@ -295,13 +295,11 @@ def test_the_reconciliation_has_its_schedule(tmp_path: Any) -> None:
         ".description]))"
     )
 
-    def definitions(**settings: str) -> Any:
-        answer = subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True)
-        assert answer.returncode == 0, answer.stderr
-        return json.loads(answer.stdout)
-
-    assert definitions()[0] == ["nightly_schedule"]
-    assert definitions(API_WINDOW_USERS="/users?start={start}", AUTOMATION="running") == [
+    assert [schedule.name for schedule in schedules] == ["nightly_schedule"]
+    settings = {"API_WINDOW_USERS": "/users?start={start}", "AUTOMATION": "running"}
+    answer = subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout) == [
         ["nightly_schedule", "reconciliation_schedule"],
         ["users"],
         "RUNNING",
