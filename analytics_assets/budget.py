@@ -169,6 +169,6 @@ def budget() -> Budget:
 
 @lru_cache
 def _budget(folder: str, _: str | None, an_hour: str, burst: str) -> Budget:
-    url: str | None = dlt.secrets.get("api_budget_url")
+    url = str(dlt.secrets.get("api_budget_url") or "").strip()  # dlt leaves the end of a file's line
     store = PostgresStore(url) if url else FileStore(Path(folder) / "calls.json")
     return Budget(store, int(an_hour), int(burst))

@@ -18,7 +18,7 @@ from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.postgres import LOADER, PASSWORD, READER, Server
 from analytics_assets_tests.test_postgres import use
 
-README = (PROJECT / "deploy" / "README.md").read_text()
+README = (PROJECT / "deploy" / "README.md").read_text().partition("## Backing up")[2]
 COMMENTS = {
     "duckdb": "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = 'analytics'",
     "postgres": "SELECT table_name, column_name, "
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(beginning: str) -> str:
-    """The command of the README that begins so."""
+    """The command of the README's part on backups that begins so."""
     [line] = re.findall(rf"^{re.escape(beginning)} .*$", README, re.MULTILINE)
     return str(line)
 
