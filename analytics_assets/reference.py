@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from analytics_assets import dictionary, history, profile, published, tables, warehouse
-from analytics_assets.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, table_schema
+from analytics_assets.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, reading, table_schema
 from analytics_assets.dialect import SqlClient
 from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
 
@@ -82,6 +82,7 @@ def _last_syncs(client: SqlClient) -> dict[str, Any]:
     description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
     kinds={"duckdb"},
     tags=PERSONAL,
+    metadata={"read_it": dg.MetadataValue.path(reading(DATA_DICTIONARY.name))},
     automation_condition=history.follow_parents,
 )
 def published_database() -> dg.MaterializeResult[Any]:

@@ -144,7 +144,12 @@ RESOURCES: Mapping[str, Table] = {
             Column("score", NUMBER, "Score the learner reached."),
             Column("due_at", TIME, "When the content has to be completed."),
             Column("due_date", TIME, "When the content has to be completed, where the API has no `due_at`."),
-            Column("pass_status", TEXT, "Result of the assessment, such as passed or failed."),
+            Column(
+                "pass_status",
+                TEXT,
+                "Result of the assessment in the API's words, such as `passed`, `failed` or `pending`; null where there "
+                "is none.",
+            ),
             Column("created_at", TIME, "When the learner was registered."),
             Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
             Column("user_id", ID, "Learner, `users.id`.", lifted_from="user"),
@@ -192,7 +197,9 @@ MARTS: Mapping[str, Table] = {
         Table(
             "registrations_enriched",
             "One row a registration, with learner and training. Only deleted ones are left out: where the "
-            "learner or the training is not known, their columns are null and `has_user` or `has_training` is false.",
+            "learner or the training is not known, their columns are null and `has_user` or `has_training` is false. "
+            "What is overdue is so on the day on which this table was made; it is made anew each day, even if nothing "
+            "changed.",
             (
                 Column("registration_id", ID, "The registration, `registrations.id`.", nullable=False),
                 _like("registrations", "user_id"),
@@ -230,7 +237,7 @@ MARTS: Mapping[str, Table] = {
         Table(
             "training_outcomes",
             "One row a training that is not deleted. One without registrations is there too. Numbers that depend on "
-            "the day are of that on which this table was made; the nightly job makes it anew, even if nothing changed.",
+            "the day are of that on which this table was made; it is made anew each day, even if nothing changed.",
             (
                 Column("training_id", ID, "The training, `trainings.id`.", nullable=False),
                 _like("trainings", "name", "training_name"),
@@ -241,7 +248,12 @@ MARTS: Mapping[str, Table] = {
                 Column("completed", COUNT, "Of these, completed.", nullable=False),
                 Column("overdue", COUNT, "Of these, not completed and past the due time today.", nullable=False),
                 Column("completion_rate", NUMBER, "Completed share of the registrations, 0 to 1; null without any."),
-                Column("pass_rate", NUMBER, "Passed share of those that passed or failed, 0 to 1; null without any."),
+                Column(
+                    "pass_rate",
+                    NUMBER,
+                    "Passed share of those whose `pass_status` is passed or failed, others left out, 0 to 1; null "
+                    "without any.",
+                ),
                 Column("mean_score", NUMBER, "Mean score of the registrations that have one."),
                 Column("median_score", NUMBER, "Median score of the registrations that have one."),
                 Column("median_days_to_complete", NUMBER, "Median of the days from registration to completion."),
@@ -251,8 +263,8 @@ MARTS: Mapping[str, Table] = {
         Table(
             "learner_progress",
             "One row a learner whose account is not deleted. One without registrations is there too. Numbers that "
-            "depend on the day are of that on which this table was made; the nightly job makes it anew, even if "
-            "nothing changed.",
+            "depend on the day are of that on which this table was made; it is made anew each day, even if nothing "
+            "changed.",
             (
                 Column("user_id", ID, "The learner, `users.id`.", nullable=False),
                 _like("users", "display_name", "user_display_name"),

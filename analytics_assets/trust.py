@@ -11,7 +11,7 @@ from datetime import timedelta
 import dagster as dg
 
 from analytics_assets import marts
-from analytics_assets.schema import MARTS, RESOURCES
+from analytics_assets.schema import MARTS, RESOURCES, VIEWS
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*CodeReference")
 
@@ -34,6 +34,7 @@ def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefiniti
 def _code(name: str) -> dict[str, dg.CodeReferencesMetadataValue]:
     """Links to the files that make the asset; those of its declaration come last."""
     makes = [f"marts/{name}.sql"] * (name in MARTS) + ["source.py"] * (name in RESOURCES)
+    makes += ["dictionary.py"] * (name in VIEWS) + ["published.py"] * (name == "published_database")
     if not (url := os.environ.get("REPOSITORY_URL", "").rstrip("/")):
         return {}
     links = (dg.UrlCodeReference(url=f"{url}/analytics_assets/{file}", label=file) for file in (*makes, "schema.py"))

@@ -170,7 +170,7 @@ def picture(markdown: str) -> ElementTree.Element:
 def test_a_chart_is_small_and_has_no_names(academy: ContractApi, materialize: Materialize) -> None:
     """The chart of the join and that of the learners are pictures whose texts are months, counts and statuses."""
     result = materialize(*EVERYTHING)
-    first = {"registrations_enriched": "by_month", "learner_progress": "by_last_activity"}
+    first = {"registrations_enriched": "status_chart", "learner_progress": "activity_chart"}
     for mart, label in first.items():
         texts = shown(result, mart)
         assert next(iter(texts)) == label

@@ -1,6 +1,8 @@
 """The copy that analysts open: what is in it, who may have it open, and what masking leaves."""
 
 import hmac
+import re
+import shlex
 import stat
 import struct
 import subprocess
@@ -11,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from analytics_assets.environment import load
+from analytics_assets.environment import PROJECT, load
 from analytics_assets.schema import EMAIL, MARTS, RESOURCES, SYNCS
 from analytics_assets.warehouse import SameFile, published_file
 from analytics_assets_tests.conftest import Materialize, Query
@@ -196,3 +198,19 @@ def test_a_copy_at_the_warehouse_s_place_is_refused(
     monkeypatch.setenv("PUBLISHED_FILE", str(path.get(spelling, link / warehouse_file.name)))
     with pytest.raises(SameFile, match="set PUBLISHED_FILE to another path"):
         published_file()
+
+
+def test_each_line_of_the_readme_opens_it(
+    learners: ContractApi, materialize: Materialize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB's own shell, of an older version than that which writes, and Python read it as the README says."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("PUBLISHED_FILE", str(tmp_path / "data" / "published.duckdb"))
+    assert materialize().success
+    lines = dict(re.findall(r"^\| (.+?) \| `(.+?)` \|$", (PROJECT / "README.md").read_text(), re.MULTILINE))
+    shell = [str(Path(sys.executable).with_name("duckdb")), *shlex.split(lines["DuckDB's shell"])[1:]]
+    statement, _, expression = lines["Python"].partition("; ")
+    python = [sys.executable, "-c", f"{statement}; print({expression})"]
+    for command, shown in ((shell, "Address the learner signs in with."), (python, "@Example.org")):
+        read = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert shown in read.stdout, read.stderr

@@ -192,7 +192,7 @@ def test_any_column_is_found_by_its_name(page: Page) -> None:
     page.get_by_placeholder("Filter columns").fill("pass_status")
     expect(page.get_by_text("users.first_name", exact=True)).to_have_count(0)
     expect(page.get_by_text("registrations_enriched.pass_status", exact=True)).to_be_visible()
-    expect(page.get_by_text("Result of the assessment, such as passed or failed.").first).to_be_visible()
+    expect(page.get_by_text("Result of the assessment in the API's words").first).to_be_visible()
     page.get_by_role("link", name="registrations_enriched", exact=True).first.click()
     expect(page).to_have_url(re.compile("/assets/registrations_enriched"))
 

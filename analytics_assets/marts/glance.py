@@ -35,7 +35,7 @@ def _registrations_enriched(client: SqlClient) -> dict[str, Any]:
     )
     counts = counts or []
     return {
-        "by_month": chart("Registrations by month and status", counts, STATUSES),
+        "status_chart": chart("Registrations by month and status", counts, STATUSES),
         **{status: sum(n for _, of, n in counts if of == status) for status in ("completed", "overdue")},
     }
 
@@ -57,7 +57,7 @@ def _learner_progress(client: SqlClient) -> dict[str, Any]:
     )
     counts = counts or []
     return {
-        "by_last_activity": chart(
+        "activity_chart": chart(
             "Learners by the month they were last active in", [row[:3] for row in counts], LEARNERS
         ),
         "learners_overdue": sum(n for _, of, n, _ in counts if of == "something overdue"),
