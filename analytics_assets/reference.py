@@ -33,8 +33,11 @@ def _every_column() -> Iterator[dg.TableColumn]:
 
 
 def _personal() -> str:
-    """Which tables have which personal data, as Markdown."""
-    names = {table.name: [column.name for column in table.columns if column.personal] for table in TABLES}
+    """Which tables have which personal data, as Markdown; long names may be broken, or they are cut off on a laptop."""
+    names = {
+        table.name: [column.name.replace("_", "_\u200b") for column in table.columns if column.personal]
+        for table in TABLES
+    }
     rows = [f"{name}|{', '.join(columns)}" for name, columns in names.items() if columns]
     return "\n".join(["table|personal data", "-|-", *rows])
 
@@ -63,7 +66,7 @@ def _last_syncs(client: SqlClient) -> dict[str, Any]:
         (
             [
                 f"{name}, since {since.astimezone(UTC):%d %b}" if since else name,
-                f"{time.astimezone(UTC):%H:%M, %d %b %Y}",
+                f"{time.astimezone(UTC):%Y-%m-%d %H:%M}".replace("-", profile.UNBROKEN_HYPHEN),
             ],
             counts,
         )

@@ -147,8 +147,8 @@ RESOURCES: Mapping[str, Table] = {
             Column(
                 "pass_status",
                 TEXT,
-                "Result of the assessment in the API's words, such as `passed`, `failed` or `pending`; null where there "
-                "is none.",
+                "Result of the assessment in the API's words, such as `passed`, `failed` or `pending`; null where "
+                "there is none.",
             ),
             Column("created_at", TIME, "When the learner was registered."),
             Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
@@ -352,7 +352,7 @@ DATA_DICTIONARY = Table(
 )
 SYNC_LOG = Table(
     "sync_log",
-    "One row a complete sync of a resource. It is `syncs` in short.",
+    "One row a complete sync of a resource. The table syncs has more of it.",
     tuple(
         column
         for column in SYNCS.columns

@@ -158,7 +158,8 @@ def test_an_asset_says_whether_to_trust_it(page: Page, ui: Ui, name: str) -> Non
         f'{{ assetNodes(assetKeys: [{{path: ["{name}"]}}]) {{ description metadataEntries {{ ...entry }} '
         "assetMaterializations(limit: 1) { metadataEntries { ...entry } } "
         "assetChecksOrError { ... on AssetChecks { checks { name } } } } } "
-        "fragment entry on MetadataEntry { label ... on TableSchemaMetadataEntry { schema { columns { name } } } }"
+        "fragment entry on MetadataEntry { label ... on MarkdownMetadataEntry { mdStr } "
+        "... on TableSchemaMetadataEntry { schema { columns { name } } } }"
     )["assetNodes"]
     entries = [*node["assetMaterializations"][0]["metadataEntries"], *node["metadataEntries"]]
     columns = [column["name"] for entry in entries for column in entry.get("schema", {}).get("columns", [])]
@@ -168,18 +169,25 @@ def test_an_asset_says_whether_to_trust_it(page: Page, ui: Ui, name: str) -> Non
     expect(page.get_by_text(re.split(r"[.`]", node["description"])[0]).first).to_be_visible()
     for text in (*columns, *(entry["label"] for entry in entries if not entry["label"].startswith("dagster/"))):
         expect(page.get_by_text(text, exact=True).first).to_be_attached()
-    for picture in page.locator("img[src^='data:image/svg']").all():
-        assert picture.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
+    pictures = [entry["label"] for entry in entries if "data:image" in entry.get("mdStr", "")]
+    assert len(pictures) == {"training_outcomes": 1}.get(name, 2 * (name in MARTS))
+    expect(page.get_by_text("[Show Markdown]")).to_have_count(len(pictures))
+    for link in page.get_by_text("[Show Markdown]").all():
+        link.click()
+        picture = page.get_by_role("dialog").locator("img")
+        assert picture.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 500
+        page.get_by_role("button", name="Close").click()
+        expect(picture).to_have_count(0)
     page.goto(f"/assets/{name}?view=checks")
     for check in node["assetChecksOrError"].get("checks", []):
         expect(page.get_by_text(check["name"], exact=True).first).to_be_attached()
 
 
 def test_preview_and_profile_are_drawn_in_place(page: Page) -> None:
-    """An asset's page shows both as tables, without a click, as wide as there is room for them."""
-    for name in ("users", "registrations_enriched"):
+    """An asset's page shows both, and the most overdue trainings, as tables, without a click, as wide as there is room."""
+    for name, *headers in (("users",), ("registrations_enriched",), ("training_outcomes", "overdue")):
         page.goto(f"/assets/{name}")
-        for header in ("another", "least, greatest"):
+        for header in (*headers, "another", "least, greatest"):
             expect(page.get_by_role("columnheader", name=header, exact=True)).to_be_visible()
             box = page.get_by_role("table").filter(has_text=header).last.bounding_box()
             assert box
