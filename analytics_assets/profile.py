@@ -12,10 +12,10 @@ import dagster as dg
 from dlt.destinations.exceptions import DatabaseException
 
 from analytics_assets.dialect import SqlClient
-from analytics_assets.schema import BOOLEAN, ID, JSON, Column, Table
+from analytics_assets.schema import BOOLEAN, ID, JSON, RESOURCES, Column, Table
 
 MOST_CHARACTERS = 999  # of Markdown; of a longer one the UI shows but a link
-NAME = 24  # characters of a column's name: a wider table is cut off on a laptop
+NAMES = (24, 16)  # characters, 16 beside the long keys of dagster-dlt: a wider table is cut off on a laptop
 WIDTHS = (18, 16, 14, 12, 10)  # of a value, the first at which the table is short enough
 FEW_ROWS = 10_000  # in which distinct values are counted; among more they are estimated
 MASK = "•••"
@@ -45,7 +45,7 @@ def _preview(client: SqlClient, table: Table) -> Iterator[Line]:
     fields = [index for index, column in enumerate(table.columns) if column.name in table.fields]
     fullest = sorted(rows, key=lambda row: sum(row[index] is None for index in fields))[:2]
     for column, *cells in zip(table.columns, *fullest, strict=True):
-        yield [_cut(column.name, NAME)], [*cells, None][:2]
+        yield [_name(table, column)], [*cells, None][:2]
 
 
 def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
@@ -67,7 +67,7 @@ def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
             ends = [f"{_percent(found, filled)} true"] if filled else []
         elif found is not None:
             distinct = _about(min(found, filled)) if estimated else f"{found:,}"
-        yield [_cut(column.name, NAME), nulls, distinct], [tuple(dict.fromkeys(ends))]
+        yield [_name(table, column), nulls, distinct], [tuple(dict.fromkeys(ends))]
 
 
 def _can_estimate(client: SqlClient) -> bool:
@@ -84,6 +84,10 @@ def _parts(column: Column, distinct: str) -> Iterator[str]:
     yield "count({})"
     yield {BOOLEAN: "sum(CASE WHEN {} THEN 1 ELSE 0 END)", JSON: "NULL"}.get(column.type, distinct)
     yield from ("NULL", "NULL") if column.personal or column.type in (ID, JSON, BOOLEAN) else ("min({})", "max({})")
+
+
+def _name(table: Table, column: Column) -> str:
+    return _cut(column.name, NAMES[table.name in RESOURCES])
 
 
 def _percent(part: int, whole: int) -> str:

@@ -24,11 +24,9 @@ def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefiniti
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
-        # Without what dagster-dlt keeps there for itself, which a page shows as "unserializable".
-        metadata = {label: entry for label, entry in spec.metadata.items() if not label.startswith("dagster_dlt/")}
-        return spec.replace_attributes(
-            owners=[os.environ["ASSET_OWNER"]], freshness_policy=fresh, metadata={**metadata, **_code(name)}
-        ).merge_attributes(tags={"criticality": "high" if name in critical else "normal"})
+        return spec.replace_attributes(owners=[os.environ["ASSET_OWNER"]], freshness_policy=fresh).merge_attributes(
+            tags={"criticality": "high" if name in critical else "normal"}, metadata=_code(name)
+        )
 
     return dg.map_asset_specs(complete, assets)
 

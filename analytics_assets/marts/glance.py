@@ -106,6 +106,7 @@ def chart(title: str, counts: Iterable[Sequence[Any]], inks: Mapping[str, str]) 
         value_formatter="{:,.0f}".format,
         x_labels_major_every=3,
         show_minor_x_labels=False,
+        max_scale=6,
         truncate_label=-1,
         truncate_legend=-1,
         legend_at_bottom=True,
