@@ -1,14 +1,12 @@
 """The six resources as assets: each its own `@dlt_assets` op, which can fail, be retried and be repeated alone."""
 
-import gc
 import logging
 import os
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +22,9 @@ from analytics_assets import history, ledger, profile, tables, warehouse
 from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
-from analytics_assets.pagelog import PageLog
-from analytics_assets.paging import UnexpectedResponse
+from analytics_assets.readings import Readings, causes
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import api_name, has_window, page_log, source
+from analytics_assets.source import api_name, has_window, source
 from analytics_assets.sync import Sync
 
 logger = logging.getLogger(__name__)
@@ -65,11 +62,11 @@ class SyncConfig(dg.Config):
     )
 
 
-@dg.resource(description="Keeps the warehouse open from one step of a run to the next, while no API is read.")
-def open_warehouse(_: dg.InitResourceContext) -> Iterator[None]:
-    """Where each step is a process of its own, nothing is gained by it."""
-    with warehouse.kept_open():
-        yield
+@dg.resource(description="Reads a resource while the one before it is loaded, and keeps the warehouse open meanwhile.")
+def readings(_: dg.InitResourceContext) -> Iterator[Readings]:
+    """One object for the whole run, since all its steps are executed in one process."""
+    with warehouse.kept_open(), closing(Readings()) as readings:
+        yield readings
 
 
 def _asset(table: Table) -> dg.AssetsDefinition:
@@ -82,84 +79,55 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         dagster_dlt_translator=Translator(),
     )
     def load(
-        context: dg.AssetExecutionContext, config: SyncConfig, open_warehouse: dg.ResourceParam[None]
+        context: dg.AssetExecutionContext, config: SyncConfig, readings: dg.ResourceParam[Readings]
     ) -> dg.MaterializeResult[Any]:
-        started = time.monotonic()
-        with _explained(context, table) as known, warehouse.syncing(table.name) as pipeline:
+        with _explained(context, table) as known:
             with warehouse.connection() as client:
                 ledger.refuse_to_mix(client)
                 known["held"] = ledger.held(client, table)
                 before = history.last_materialization(context.instance, table.name)
-                sync = _sync(table, config, ledger.last_sync(client, table), before)
+                for due in readings.due(table, _of_the_run(context)):
+                    readings.begin(due, _sync(context, due, ledger.last_sync(client, due)))
             # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
             # and what has been read is not to be lost while the warehouse is.
-            with _pages_kept(table) as log:
-                warehouse.release()
-                with collecting_less_garbage(), closing(sync):
-                    pipeline.extract(source(table, sync, log), loader_file_format="parquet")
-                with warehouse.writing():
-                    pipeline.normalize()
-                    load_id = pipeline.load().loads_ids[0]
-                    metadata = _entered(table, sync, before)
-        return dg.MaterializeResult(
-            asset_key=table.name,
-            metadata={**metadata, "seconds": round(time.monotonic() - started, 2), "load_id": load_id},
-        )
+            with readings.read(table) as (pipeline, sync), warehouse.writing():
+                pipeline.normalize()
+                load_id = pipeline.load().loads_ids[0]
+                metadata = _entered(table, sync, before)
+        return dg.MaterializeResult(asset_key=table.name, metadata={**metadata, "load_id": load_id})
 
     return load
 
 
-def _sync(table: Table, config: SyncConfig, last: ledger.LastSync, before: Before) -> Sync:
-    """A sync with the limits that are configured for it, given the last one and what was noted of it."""
-    rejected, shrinking = float(os.environ["REJECTED_SHARE"]), float(os.environ["SHRINKING_SHARE"])
-    if has_window(table) and not config.whole and (start := _window_start(table, last, before)):
-        return Sync(window_start=start, rejected_share=rejected)
+def _of_the_run(context: dg.AssetExecutionContext) -> list[Table]:
+    """The resources that the run is to load, in the order in which it will."""
+    steps = context.run.step_keys_to_execute  # fewer where a run is repeated from its failure
+    names = [node.name for node in context.job_def.nodes_in_topological_order if node.name in RESOURCES]
+    return [RESOURCES[name] for name in names if steps is None or name in steps]
+
+
+def _sync(context: dg.AssetExecutionContext, table: Table, last: ledger.LastSync) -> Sync:
+    """A sync with the limits that the run has for it, given the last one."""
+    ops: Any = context.run.run_config.get("ops", {})  # the table may be another than that of the op that is running
+    config = SyncConfig(**ops.get(table.name, {}).get("config", {}))
+    least_rows = ledger.least_rows(last, float(os.environ["SHRINKING_SHARE"]))
     return Sync(
+        window_start=None if config.whole else _window_start(context, table, last),
         known_pages=last.pages,
-        least_rows=0 if config.accept_fewer_rows else ledger.least_rows(last, shrinking),
-        rejected_share=rejected,
+        least_rows=0 if config.accept_fewer_rows else least_rows,
+        rejected_share=float(os.environ["REJECTED_SHARE"]),
     )
 
 
-def _window_start(table: Table, last: ledger.LastSync, before: Before) -> datetime | None:
+def _window_start(context: dg.AssetExecutionContext, table: Table, last: ledger.LastSync) -> datetime | None:
     """Where a window has to begin so that nothing is missed since the last sync of this API; None if all is to be read.
 
-    So it is at first, and where a whole reading was broken off: it is gone on with.
+    So it is at first.
     """
+    before = history.last_materialization(context.instance, table.name) if has_window(table) else None
     if last.started_at is None or before is None or before.metadata.get("api") != api_name():
         return None
-    with closing(page_log(table)) as log:
-        return None if len(log) else last.started_at - timedelta(hours=float(os.environ["WINDOW_OVERLAP_HOURS"]))
-
-
-# What says nothing against the pages read before it: the API fails or refuses, the warehouse cannot be had just now.
-PASSING = (requests.RequestException, UnexpectedResponse, TransientException, warehouse.Unavailable)
-
-
-@contextmanager
-def _pages_kept(table: Table) -> Iterator[PageLog]:
-    """The log of the pages that are read: gone after the load, empty after an error that they may be to blame for."""
-    with closing(page_log(table)) as log:
-        try:
-            yield log
-        except Exception as error:
-            if not any(isinstance(link, PASSING) or _is_operational(link) for link in _causes(error)):
-                log.keep(0)
-            raise
-        log.remove()
-
-
-@contextmanager
-def collecting_less_garbage() -> Iterator[None]:
-    """Python's garbage collector runs seldom inside: over millions of rows, none of them garbage, it takes long."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
+    return last.started_at - timedelta(hours=float(os.environ["WINDOW_OVERLAP_HOURS"]))
 
 
 def _entered(table: Table, sync: Sync, before: Before) -> dict[str, Any]:
@@ -179,6 +147,7 @@ def _entered(table: Table, sync: Sync, before: Before) -> dict[str, Any]:
         "calls": sync.calls,
         "calls_left": budget().left(),
         "extra_fields": sorted(sync.extra_fields),
+        "seconds": round((datetime.now(UTC) - sync.started_at).total_seconds(), 2),
         "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
         "dagster/table_name": name,
         "api": api_name(),
@@ -208,18 +177,18 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         yield known
     except Exception as error:
         warehouse.release()  # another try waits
-        cause, retries = _causes(error)[-1], int(os.environ["SYNC_RETRIES"])
+        cause, retries = causes(error)[-1], int(os.environ["SYNC_RETRIES"])
         # Of errors that are not known to be free of learners' data the message is not shown, nor what led to them.
         shown = cause if isinstance(cause, SHOWN) or type(cause).__module__.startswith("analytics_assets.") else None
         hidden = (
             f"{type(cause).__name__} at {_place(cause)} (its message may quote rows; RUNTIME__LOG_LEVEL=ERROR shows it)"
         )
-        if _is_operational(cause):
+        if warehouse.is_operational(cause):
             hidden = f"the warehouse failed or went away: {hidden}"
         text = str(cause) if shown else hidden
         transient = any(
-            is_transient(link) or isinstance(link, TransientException) or _is_operational(link)
-            for link in _causes(error)
+            is_transient(link) or isinstance(link, TransientException) or warehouse.is_operational(link)
+            for link in causes(error)
         )
         if transient and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
@@ -233,20 +202,10 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
 SHOWN = (requests.RequestException, OSError)
 
 
-def _is_operational(error: BaseException) -> bool:
-    """Whether a database's driver says, in the word that all have for it, that neither statement nor rows are wrong."""
-    return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
-
-
 def _place(error: BaseException) -> str:
     """Where in the code it was raised."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, down to the bottom: dlt wraps what a source raises twice."""
-    return [error, *(_causes(error.__cause__) if error.__cause__ else [])]
 
 
 assets = [_asset(table) for table in RESOURCES.values()]

@@ -62,8 +62,8 @@ def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -
     What `log` holds is not requested again, but for a window, which is short. `sync.close` ends what was started.
     """
     sync = sync or Sync()
-    log = None if sync.window_start else log
-    pages = ReadAhead(Guard(_rows(table)), int(os.environ["READ_AHEAD"]), sync.known_pages, log)
+    known_pages, log = (0, None) if sync.window_start else (sync.known_pages, log)
+    pages = ReadAhead(Guard(_rows(table)), int(os.environ["READ_AHEAD"]), known_pages, log)
     session = client.session(pages)
 
     def close() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 from typing import Any, NoReturn, cast
 
 import dlt
@@ -21,7 +22,7 @@ from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
 from dlt.destinations.sql_client import SqlClientBase
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from analytics_assets.dialect import SqlClient
@@ -34,14 +35,16 @@ DESTINATION = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOU
 
 
 @contextmanager
-def syncing(name: str) -> Iterator[dlt.Pipeline]:
+def syncing(name: str, giving_up: Event) -> Iterator[dlt.Pipeline]:
     """The pipeline `analytics_<name>`, emptied, for one process at a time: two on one pipeline get in each other's way.
 
-    Each resource has its own, so that one broken load holds up no other. What a killed run left in it is gone.
+    Each resource has its own, so that one broken load holds up no other. What a killed run left in it is gone. One
+    thread may enter and another leave. Raises `Timeout` where `giving_up` is set before the other process has ended.
     """
     folder = Path(os.environ["DLT_DATA_DIR"])
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / f"{name}.lock", f"another run syncs {name}"):
+    lock = FileLock(folder / f"{name}.lock", thread_local=False)
+    with _locked(lock, f"another run syncs {name}", giving_up):
         name, pipelines = f"{DATASET}_{name}", folder / "pipelines"
         if (pipelines / name).exists():
             shutil.rmtree(pipelines / name)  # dlt's own `drop` would make the pipeline twice
@@ -49,15 +52,13 @@ def syncing(name: str) -> Iterator[dlt.Pipeline]:
 
 
 @contextmanager
-def _locked(file: Path, why: str) -> Iterator[None]:
+def _locked(lock: BaseFileLock, why: str, giving_up: Event | None = None) -> Iterator[None]:
     """Holds a lock that is freed at once when its holder is killed."""
-    lock = _lock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         logger.info("%s; waiting for it", why)
-        release()  # or its holder may wait for the warehouse
-        lock.acquire()
+        lock.acquire(cancel_check=giving_up.is_set if giving_up else None)
     try:
         yield
     finally:
@@ -128,7 +129,7 @@ def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
     if file is None:
         folder = Path(os.environ["DLT_DATA_DIR"])
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / "warehouse.lock", "another run writes to the warehouse"):
+        with _locked(_lock(folder / "warehouse.lock"), "another run writes to the warehouse"):
             yield None
         return
     with ExitStack() as stack:
@@ -141,7 +142,7 @@ def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
 def _held(file: Path) -> Iterator[None]:
     """Holds the file, locked and open: to open it again inside takes no time, where to open it takes 15 ms."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(_lock_file(file), f"another run writes to {file}"):
+    with _locked(_lock(_lock_file(file)), f"another run writes to {file}"):
         _move_sample_data_aside(file)
         with _opened(file) as database:
             # For dlt's connections too. The default, most of the machine's memory, is used before anything is spilled.
@@ -277,3 +278,8 @@ def _explained() -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise Unavailable(f"the warehouse cannot be opened: {reason}; check {name}, and whether it runs") from None
+
+
+def is_operational(error: BaseException) -> bool:
+    """Whether a database's driver says, in the word that all have for it, that neither statement nor rows are wrong."""
+    return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)

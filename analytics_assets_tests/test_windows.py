@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from analytics_assets import environment
-from analytics_assets.assets import assets, open_warehouse
+from analytics_assets.assets import assets, readings
 from analytics_assets.automation import new_rows_sensor, schedules
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
@@ -57,7 +57,7 @@ def sync(instance: dg.DagsterInstance) -> Metadata:
 
     def run(*, whole: bool = False) -> dict[str, Any]:
         config = QUIET | (WHOLE if whole else {})
-        result = dg.materialize([users], config, instance=instance, resources={"open_warehouse": open_warehouse})
+        result = dg.materialize([users], config, instance, {"readings": readings})
         assert result.success
         [event] = result.get_asset_materialization_events()
         return {name: value.value for name, value in event.materialization.metadata.items()}

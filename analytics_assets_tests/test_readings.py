@@ -1,0 +1,130 @@
+"""Resources are read ahead of their loading: what overlaps, what does not, and the end."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import requests
+from dlt.pipeline.exceptions import PipelineStepFailed
+from filelock import FileLock
+
+from analytics_assets.readings import Readings
+from analytics_assets.schema import RESOURCES
+from analytics_assets.source import page_log
+from analytics_assets.sync import Sync
+from analytics_assets_tests.conftest import Materialize
+from analytics_assets_tests.contract_api import ContractApi, Handler, status
+
+TRAININGS, USERS = RESOURCES["trainings"], RESOURCES["users"]
+
+
+@pytest.fixture
+def readings() -> Iterator[Readings]:
+    """Readings that leave no thread behind."""
+    with closing(Readings()) as readings:
+        yield readings
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reading", "read-ahead"))]
+
+
+def test_the_next_is_read_while_one_is_loaded(api: ContractApi, readings: Readings) -> None:
+    """What is begun later has been read when what was begun before it is still being loaded, and not before."""
+    asked = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        asked.set()
+        handler.send(200, api.render("users", 1, 100))
+
+    api.always["users"] = answer
+    api.rows["users"] = [{"id": 1}]
+    users = Sync()
+    readings.begin(TRAININGS, Sync())
+    readings.begin(USERS, users)
+    with readings.read(TRAININGS):
+        assert asked.wait(10)
+    with readings.read(USERS) as (pipeline, sync):
+        assert sync is users
+        assert sync.rows == 1
+        assert pipeline.list_extracted_load_packages()
+
+
+def test_one_is_read_after_the_other(api: ContractApi, readings: Readings) -> None:
+    """No resource is asked for while another is being read, so that there are never more calls at once than allowed."""
+    order: list[str] = []
+
+    def answer(handler: Handler) -> None:
+        resource = handler.path.partition("?")[0].rpartition("/")[2]
+        page = int(handler.path.rpartition("=")[2])
+        order.append(resource)
+        handler.send(200, api.render(resource, page, 100))
+
+    for table in (USERS, TRAININGS):
+        api.rows[table.name] = [{"id": number} for number in range(1000)]
+        api.always[table.name] = answer
+        readings.begin(table, Sync(known_pages=10))
+    with readings.read(USERS), readings.read(TRAININGS):
+        assert order == ["users"] * 10 + ["trainings"] * 10
+
+
+def test_a_run_reads_what_it_loads(api: ContractApi, materialize: Materialize) -> None:
+    """A run of some resources asks for these once each, and for no other."""
+    assert materialize("users", "certifications").success
+    assert api.calls == {"users": 1, "certifications": 1}
+
+
+def test_a_reading_that_fails_is_tried_again_alone(
+    api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had been read ahead is not read again because another has to be."""
+    monkeypatch.setenv("RUNTIME__REQUEST_MAX_ATTEMPTS", "1")
+    api.answers["certifications"].append(status(503))
+    assert materialize(*RESOURCES).success
+    assert api.calls == dict.fromkeys(RESOURCES, 1) | {"certifications": 2}
+
+
+def test_an_end_leaves_nothing_running(api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gives up does not wait: what hangs is ended, what is queued never begins, and pages that came are kept."""
+    monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")
+    hanging = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        page = int(handler.path.rpartition("=")[2])
+        if page < 10:
+            handler.send(200, api.render("users", page, 100))
+        else:
+            hanging.set()
+            handler.connection.recv(1)
+
+    api.rows["users"] = [{"id": number} for number in range(2000)]
+    api.always["users"] = answer
+    for table in (TRAININGS, USERS, RESOURCES["certifications"]):
+        readings.begin(table, Sync())
+    assert hanging.wait(10)
+    readings.close()
+    assert not api.calls["certifications"]
+    for table, pages in ((TRAININGS, [1]), (USERS, range(1, 10))):
+        with closing(page_log(table)) as log:
+            assert len(log) in pages
+
+
+def test_an_end_waits_for_no_other_run(readings: Readings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A resource that another run syncs keeps nobody from giving up."""
+    (tmp_path / "dlt").mkdir()
+    with FileLock(tmp_path / "dlt" / "users.lock"), caplog.at_level("INFO"):
+        readings.begin(USERS, Sync())
+        while "another run syncs users; waiting for it" not in caplog.text:
+            assert threading.active_count() > 1
+        readings.close()
+
+
+def test_what_ended_a_reading_is_raised_where_it_is_wanted(api: ContractApi, readings: Readings) -> None:
+    """An error of a resource that was read ahead says nothing before its turn, and nothing about the others."""
+    api.always["users"] = status(404)
+    readings.begin(USERS, Sync())
+    readings.begin(TRAININGS, Sync())
+    with readings.read(TRAININGS) as (_, sync):
+        assert sync.pages == 1
+    with pytest.raises(PipelineStepFailed) as raised, readings.read(USERS):
+        pass
+    assert isinstance(raised.value.__cause__ and raised.value.__cause__.__cause__, requests.HTTPError)
