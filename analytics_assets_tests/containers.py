@@ -74,7 +74,7 @@ def sandbox(
     options = ["--die-with-parent", "--unshare-pid", "--unshare-user", f"--uid={user}", f"--gid={user}"]
     options = [part for option in options for part in option.split("=")]
     options += ["--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for folder in EMPTIED:
+    for folder in (*temporary, *EMPTIED):  # in this order: a checkout may be in /tmp
         options += ["--tmpfs", folder]
     options += ["--ro-bind", str(BIN.parent), str(BIN.parent), "--ro-bind", str(site), "/opt/site"]
     image = {f"/opt/dagster/{file}": DEPLOY / "compose" / file for file in ("dagster.yaml", "workspace.yaml")}
@@ -84,8 +84,6 @@ def sandbox(
         options += ["--bind", str(source), place(target)]
     for folder in EMPTIED:
         options += ["--remount-ro", folder]
-    for folder in temporary:
-        options += ["--tmpfs", folder]
     options += ["--chdir", "/opt/dagster", "--clearenv"]
     here = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": "/opt/site"}
     for name, value in {**image_environment(), **environment, **here}.items():

@@ -185,6 +185,15 @@ def test_versions_agree() -> None:
     assert re.search(r"ARG PYTHON=3\.1[1-4]\.\d+-slim", (DEPLOY / "Dockerfile").read_text())
 
 
+def test_both_ask_the_code_server_alike() -> None:
+    """The probe on Kubernetes is the health check that compose has, which `test_compose` sees at work."""
+    services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]
+    values = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())
+    [code_server] = values["dagster-user-deployments"]["deployments"]
+    asked = services["code-server"]["healthcheck"]["test"]
+    assert asked == ["CMD", *code_server["readinessProbe"]["exec"]["command"]]
+
+
 def test_settings_of_both_homes_agree() -> None:
     """What the settings of a single machine say of telemetry, logs and output holds on a server too."""
     one = yaml.safe_load((PROJECT / "dagster_home" / "dagster.yaml").read_text())
