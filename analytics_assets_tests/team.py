@@ -67,11 +67,15 @@ class Team:
         user = {"postgres": 999}.get(name) or int(service.get("user", "0").partition(":")[0])
         return sandbox(self.site, user, environment, read, write)
 
+    def command(self, name: str) -> list[str]:
+        """What the service runs."""
+        return [self.moved(part, name) for part in self.compose["services"][name]["command"]]
+
     def start(self, name: str) -> "subprocess.Popen[bytes]":
         """Start a service; what it writes goes to its log."""
-        command = [self.moved(part, name) for part in self.compose["services"][name]["command"]]
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen([*self.sandbox(name), *command], stdout=log, stderr=log, start_new_session=True)
+            command = [*self.sandbox(name), *self.command(name)]
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         self.processes[name] = process
         return process
 
@@ -96,8 +100,11 @@ class Team:
 
     def stop(self, name: str) -> None:
         """Ask the service to end, as a container is asked; gives it the time that it takes."""
-        # The first below bwrap is, as with `init: true`, a process that passes the signal on.
-        os.kill(descendants(self.processes[name].pid)[1], signal.SIGTERM)
+        for process in descendants(self.processes[name].pid):
+            command = Path(f"/proc/{process}/cmdline").read_text().split("\0")[:-1]
+            asked = self.command(name)[1:]
+            if command[-len(asked) :] == asked and "bwrap" not in command[0]:  # which has it in its arguments
+                os.kill(process, signal.SIGTERM)
         self.processes[name].wait(timeout=120)
 
 
