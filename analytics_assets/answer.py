@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import requests
+import urllib3
 
 MOST_BYTES = 16 << 20  # as sent and unpacked; a page of 100 rows has some 50 kB
 MOST_OBJECTS = 100_000  # objects and lists in an answer, of which each takes many times the memory of its text
@@ -20,18 +21,17 @@ class AnswerTooLarge(requests.RequestException):
 
 
 class JsonResponse(requests.Response):
-    """A response whose body has been read and decoded once."""
+    """A response whose body has been read and decoded once, as `body`; `content` are its bytes.
 
-    body: Any
+    What else requests would make for each, such as a jar for cookies, takes longer than many an answer.
+    """
+
+    history, raw, reason = [], None, ""
     content = b""
+    _content_consumed = True
 
-    @classmethod
-    def of(cls, response: requests.Response, body: Any) -> "JsonResponse":
-        """`response` with this body instead of its own, and no bytes."""
-        decoded = cls()
-        decoded.__dict__.update(response.__dict__)
-        decoded.body, decoded.content = body, b""
-        return decoded
+    def __init__(self, url: str, status_code: int, headers: Any, body: Any = None) -> None:
+        self.url, self.status_code, self.headers, self.body = url, status_code, headers, body
 
     def json(self, **_: Any) -> Any:
         return self.body
@@ -47,20 +47,22 @@ class NotANumber:
         return self.text
 
 
-def content(response: requests.Response) -> bytes:
-    """The unpacked body of a response that is still to be read.
+def content(answer: urllib3.BaseHTTPResponse) -> bytes:
+    """The unpacked body of an answer that is still to be read.
 
-    Raises `AnswerTooLarge`, or one of requests' errors for a body that is cut short or cannot be unpacked.
+    Raises `AnswerTooLarge`, or one of urllib3's errors for a body that is cut short or cannot be unpacked.
     """
-    body = bytearray()
-    for chunk in response.iter_content(CHUNK_BYTES):
-        body += chunk
-        if max(len(body), response.raw.tell()) > MOST_BYTES:
-            response.close()
+    chunks, size = [], 0
+    for chunk in answer.stream(CHUNK_BYTES, decode_content=True):
+        chunks.append(chunk)
+        size += len(chunk)
+        if max(size, answer.tell()) > MOST_BYTES:
+            answer.close()
             raise AnswerTooLarge(f"its body is larger than {MOST_BYTES >> 20} MB")
-    if body.count(b"{") + body.count(b"[") > MOST_OBJECTS:
+    body = b"".join(chunks)
+    if size > MOST_OBJECTS and body.count(b"{") + body.count(b"[") > MOST_OBJECTS:
         raise AnswerTooLarge(f"its body holds more than {MOST_OBJECTS:,} objects and lists")
-    return bytes(body)
+    return body
 
 
 def decoded(content: bytes) -> Any:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn
 
 import dlt
 import requests
@@ -31,18 +31,29 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
-from analytics_assets.answer import JsonResponse, content, decoded
+from analytics_assets.answer import AnswerTooLarge, JsonResponse, content, decoded
 from analytics_assets.budget import budget
 from analytics_assets.token import BearerToken, shown
 from analytics_assets.watch import Watch
-
-Send = Callable[[], JsonResponse]
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 MOST_FAILURES = 100  # of the calls of one sync, beyond which more must work than fail
+NO_RETRIES = urllib3.Retry(False)  # as an object: of `False` urllib3 would make one for each request
+# What a user of requests knows an error of urllib3 as: the first that fits, or else a `ConnectionError`.
+KINDS: dict[type[Exception], type[requests.RequestException]] = {
+    AnswerTooLarge: AnswerTooLarge,
+    urllib3.exceptions.LocationValueError: requests.exceptions.InvalidURL,
+    urllib3.exceptions.InvalidHeader: requests.exceptions.InvalidHeader,
+    urllib3.exceptions.ProxyError: requests.exceptions.ProxyError,
+    urllib3.exceptions.SSLError: requests.exceptions.SSLError,
+    urllib3.exceptions.DecodeError: requests.exceptions.ContentDecodingError,
+    urllib3.exceptions.NewConnectionError: requests.ConnectionError,
+    urllib3.exceptions.TimeoutError: requests.Timeout,
+    TimeoutError: requests.Timeout,
+}
 QUOTABLE = (OSError, zlib.error, urllib3.exceptions.IncompleteRead, urllib3.exceptions.TimeoutError)
 REMEDIES = {
     **dict.fromkeys((301, 302, 303, 307, 308), "redirects are not followed; check API_BASE_URL and API_RESOURCE_PATH"),
@@ -66,14 +77,24 @@ def is_transient(error: BaseException | None) -> bool:
         error,
         requests.ConnectionError
         | requests.Timeout
-        | requests.exceptions.ChunkedEncodingError
         | requests.exceptions.ContentDecodingError
         | requests.exceptions.InvalidJSONError,
     )
 
 
+class Call(NamedTuple):
+    """A request that is ready to be sent through `pool`: its target is what HTTP calls so, its URL is for messages."""
+
+    pool: urllib3.HTTPConnectionPool
+    target: str
+    headers: dict[str, str]
+    url: str
+
+
 class JsonAdapter(HTTPAdapter):
-    """Sends a request, reads and decodes the answer, and tries all of that again where it may help.
+    """Asks for what is at a URL, reads and decodes the answer, and tries all of that again where it may help.
+
+    It asks urllib3 itself: with what requests adds for each request, a page takes a quarter longer.
 
     `calls` counts the requests sent. The tries, the back-off and the longest wait are dlt's own settings
     (`RUNTIME__REQUEST_MAX_ATTEMPTS`, `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is
@@ -87,7 +108,7 @@ class JsonAdapter(HTTPAdapter):
         self._failures = 0
         self._counting = threading.Lock()
         self._closing = threading.Event()
-        self._timeout = (CONNECT_SECONDS, settings.request_timeout)
+        self._timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=settings.request_timeout)
         self._watch = Watch(2 * settings.request_timeout)
         self._watch.over(self.poolmanager)
         self._longest_wait = settings.request_max_retry_delay
@@ -102,20 +123,36 @@ class JsonAdapter(HTTPAdapter):
             reraise=True,
         )
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        once: Send = partial(self._send_once, request, *args, **{**kwargs, "timeout": self._timeout, "stream": True})
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> JsonResponse:
+        return self.exchange(self.call(request, *args, **kwargs))
+
+    def call(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Call:
+        """The request as it goes over the line, with the proxy and the certificates that are to be used."""
+        url = str(request.url)
+        try:
+            pool: Any = self.get_connection_with_tls_context(request, verify, proxies, cert)
+        except urllib3.exceptions.HTTPError as error:
+            raise _named(error, shown(url)) from None
+        self.cert_verify(pool, url, verify, cert)  # type: ignore[no-untyped-call]
+        return Call(pool, self.request_url(request, proxies), dict(request.headers), shown(url))
+
+    def exchange(self, call: Call) -> JsonResponse:
+        """The answer to a call, or the error that stays however often it is tried."""
+        once = partial(self._exchange_once, call)
         try:
             return once()
         except requests.RequestException as error:
-            tries: Iterator[Send] = chain([partial(_fail, error)], repeat(once))  # counted only now, which takes time
+            tries: Iterator[Callable[[], JsonResponse]]
+            tries = chain([partial(_fail, error)], repeat(once))  # counted only now, which takes time
         return self._retrying.copy()(lambda: next(tries)())
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> JsonResponse:
-        """The answer without what requests would add, such as cookies, which take longer than many an answer."""
-        response = JsonResponse()
-        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        response.request, response.url = req, str(req.url)
-        return response
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
@@ -130,25 +167,31 @@ class JsonAdapter(HTTPAdapter):
         self._watch.close()
         super().close()
 
-    def _send_once(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> JsonResponse:
+    def _exchange_once(self, call: Call) -> JsonResponse:
         budget().take(self._closing)
         if self._closing.is_set():
-            raise requests.ConnectionError(f"{shown(request.url)} is not needed any more")
+            raise requests.ConnectionError(f"{call.url} is not needed any more")
         with self._counting:
             self.calls += 1
         started, longest = time.monotonic(), self._watch.seconds
         try:
-            response = cast(JsonResponse, super().send(request, *args, **kwargs))
-            body = content(response)  # read here: a body that is cut short is a failed try
+            answer = call.pool.urlopen(
+                "GET",
+                call.target,
+                headers=call.headers,
+                retries=NO_RETRIES,
+                redirect=False,
+                assert_same_host=False,  # a proxy is another
+                timeout=self._timeout,
+                preload_content=False,
+            )
+            body = content(answer)  # read here: a body that is cut short is a failed try
             if time.monotonic() - started > longest:  # headers that the watch has cut short look whole
-                raise requests.Timeout
-        except requests.RequestException as error:
-            late = f"it took longer than {longest:g} s" if time.monotonic() - started > longest else None
-            what = f"{type(error).__name__} at {shown(request.url)} ({late or _reason(error)})"
-            kind = type(error)
-            if isinstance(_bottom(error), ssl.SSLEOFError):
-                kind = requests.ConnectionError  # a handshake that broke off passes, other errors of TLS do not
-            raise kind(what) from None
+                raise TimeoutError
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            late = time.monotonic() - started > longest
+            raise _named(error, call.url, f"it took longer than {longest:g} s" if late else None) from None
+        response = JsonResponse(call.url, answer.status, answer.headers)
         if response.status_code >= 300:
             where = _where(response)
             remedy = REMEDIES.get(response.status_code)
@@ -182,16 +225,24 @@ class JsonAdapter(HTTPAdapter):
 
 
 def _where(response: requests.Response) -> str:
-    return f"HTTP {response.status_code} from {shown(response.url)}"
+    return f"HTTP {response.status_code} from {response.url}"
 
 
 def _fail(error: BaseException) -> NoReturn:
     raise error
 
 
+def _named(error: Exception, url: str, reason: str | None = None) -> requests.RequestException:
+    """The error as a user of requests knows it, with the URL and without what the server said."""
+    kind = next((kind for theirs, kind in KINDS.items() if isinstance(error, theirs)), requests.ConnectionError)
+    if isinstance(_bottom(error), ssl.SSLEOFError):
+        kind = requests.ConnectionError  # a handshake that broke off passes, other errors of TLS do not
+    return kind(f"{kind.__name__} at {url} ({reason or _reason(error)})")
+
+
 def _bottom(error: BaseException) -> BaseException:
-    """What is at the bottom of an error that requests has wrapped more than once."""
-    below = error.__cause__ or error.__context__
+    """What is at the bottom of an error that urllib3 has wrapped more than once."""
+    below = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return _bottom(below) if below else error
 
 

@@ -7,24 +7,18 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from copy import copy
-from functools import partial
 from itertools import count
 from typing import Any
 
 import requests
 
 from analytics_assets.answer import JsonResponse, decoded
-from analytics_assets.client import JsonAdapter
+from analytics_assets.client import Call, JsonAdapter
 from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import Guard, Row, UnexpectedResponse
-from analytics_assets.token import shown
 
 logger = logging.getLogger(__name__)
-
-Fetch = Callable[[requests.PreparedRequest], requests.Response]
 
 MOST_PAGES_IN_AN_ANSWER = 25  # each answer costs dlt as much as reading a page; more than this saves no more
 MOST_SECONDS_FOR_AN_ANSWER = 2.0
@@ -54,15 +48,15 @@ class ReadAhead(JsonAdapter):
         self.resumed_pages = 0
         self._most_pages = int(os.environ["MOST_PAGES"])
         self._size = 1
-        self._ahead: dict[int, Future[requests.Response]] = {}
+        self._ahead: dict[int, Future[JsonResponse]] = {}
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> JsonResponse:
         """The pages from the requested one on, in one answer."""
-        first = _page(request)
-        send = partial(super().send, *args, **kwargs)
+        call = self.call(request, *args, **kwargs)
+        first = _page(call)
         if first == 1 and self._kept:
-            self._resume(send, request, self._kept)
+            self._resume(call, self._kept)
         if first == self._known_pages + 1:
             self._size = 1
         size, end = self._size, time.monotonic() + MOST_SECONDS_FOR_AN_ANSWER
@@ -70,7 +64,7 @@ class ReadAhead(JsonAdapter):
         rows: list[Row] = []
         sizes: list[int] = []
         for page in count(first):
-            self._look_ahead(send, request, page, size)
+            self._look_ahead(call, page, size)
             response = self._ahead.pop(page).result()
             got, has_more = self._guard(response)
             if self._kept is not None and page > len(self._kept):
@@ -78,14 +72,15 @@ class ReadAhead(JsonAdapter):
             rows += got
             sizes.append(len(got))
             if has_more and page >= self._most_pages:
-                raise UnexpectedResponse(f"{shown(response.url)} promises another page, more than MOST_PAGES")
+                raise UnexpectedResponse(f"{response.url} promises another page, more than MOST_PAGES")
             if not has_more or page == self._known_pages or len(sizes) == size or time.monotonic() > end:
                 break
         if has_more and page != self._known_pages:
-            self._look_ahead(send, request, page + 1, self._size)
-        return JsonResponse.of(response, {"rows": rows, "sizes": sizes, "has_more": has_more})
+            self._look_ahead(call, page + 1, self._size)
+        body = {"rows": rows, "sizes": sizes, "has_more": has_more}
+        return JsonResponse(response.url, response.status_code, response.headers, body)
 
-    def _resume(self, send: Fetch, request: requests.PreparedRequest, log: PageLog) -> None:
+    def _resume(self, call: Call, log: PageLog) -> None:
         """Take over the pages of the log but for the last, if the first, one between and the last still have its rows.
 
         The last may have more by now. Rows that moved elsewhere and left these pages alone are found by the next whole
@@ -94,7 +89,7 @@ class ReadAhead(JsonAdapter):
         last = len(log)
         try:
             for page in sorted({1, (last + 1) // 2, last}):
-                before, now = (self._guard.ids(ask(_at_page(request, page))) for ask in (self._logged, send))
+                before, now = (self._guard.ids(ask(_at_page(call, page))) for ask in (self._logged, self.exchange))
                 if before != (now[: len(before)] if page == last else now):
                     break
             else:
@@ -105,10 +100,10 @@ class ReadAhead(JsonAdapter):
         except UnexpectedResponse:
             pass  # as if the page were gone
         if self.resumed_pages:
-            logger.info("%s pages of an earlier reading are used: %s", f"{self.resumed_pages:,}", shown(request.url))
+            logger.info("%s pages of an earlier reading are used: %s", f"{self.resumed_pages:,}", call.url)
         log.keep(self.resumed_pages)
 
-    def _look_ahead(self, send: Fetch, request: requests.PreparedRequest, start: int, size: int) -> None:
+    def _look_ahead(self, call: Call, start: int, size: int) -> None:
         stop = start + min(size, self._depth)
         if start <= self._known_pages:
             stop = min(stop, self._known_pages + 1)
@@ -116,15 +111,13 @@ class ReadAhead(JsonAdapter):
             stop = min(stop, start + max(FEWEST_AHEAD, start // 4))  # what is behind the end is asked for in vain
         for page in range(start, stop):
             if page not in self._ahead:
-                fetch = send if page > self.resumed_pages else self._logged
-                self._ahead[page] = self._threads.submit(fetch, _at_page(request, page))
+                ask = self.exchange if page > self.resumed_pages else self._logged
+                self._ahead[page] = self._threads.submit(ask, _at_page(call, page))
 
-    def _logged(self, request: requests.PreparedRequest) -> JsonResponse:
-        """What was answered to this request before."""
+    def _logged(self, call: Call) -> JsonResponse:
+        """What was answered to this call before."""
         assert self._kept is not None
-        response = requests.Response()
-        response.status_code, response.url = 200, str(request.url)
-        return JsonResponse.of(response, decoded(self._kept[_page(request)]))
+        return JsonResponse(call.url, 200, {}, decoded(self._kept[_page(call)]))
 
     def close(self) -> None:
         """End everything that is under way."""
@@ -132,12 +125,10 @@ class ReadAhead(JsonAdapter):
         self._threads.shutdown(cancel_futures=True)
 
 
-def _page(request: requests.PreparedRequest) -> int:
-    return int(PAGE.findall(str(request.url))[0])
+def _page(call: Call) -> int:
+    return int(PAGE.findall(call.target)[0])
 
 
-def _at_page(request: requests.PreparedRequest, page: int) -> requests.PreparedRequest:
-    """The same request with another page; its headers are the same object, since all else takes long."""
-    there = copy(request)
-    there.url = PAGE.sub(str(page), str(request.url))
-    return there
+def _at_page(call: Call, page: int) -> Call:
+    """The same call for another page."""
+    return call._replace(target=PAGE.sub(str(page), call.target), url=PAGE.sub(str(page), call.url))
