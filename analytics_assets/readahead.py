@@ -30,10 +30,11 @@ PAGE = re.compile(r"(?<=[?&]page=)\d+")
 class ReadAhead(JsonAdapter):
     """Answers the request for a page with that page and those behind it, as `{"rows", "sizes", "has_more"}`.
 
-    `depth` pages at the most are in flight. The first answer is one page, the next two, then four: a resource of one
-    page costs one call. At `known_pages`, where the resource ended last time, nothing is requested before it is needed,
-    and behind it starts slowly again. Pages are given to `guard` in their order; a page that failed, or that the guard
-    refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it, that is `UnexpectedResponse`.
+    `depth` pages at the most are in flight. At first an answer is one page, the next two, then four: a resource of one
+    page costs one call. Up to `known_pages`, where the resource ended last time, each answer is whole; there nothing is
+    requested before it is needed, and behind it starts slowly again. Pages are given to `guard` in their order; a page
+    that failed, or that the guard refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it,
+    that is `UnexpectedResponse`.
 
     Pages are kept in `log`, and those that it already has are not requested but for three of them: where these hold
     other rows by now, the reading starts over. `resumed_pages` are those taken over.
@@ -47,7 +48,7 @@ class ReadAhead(JsonAdapter):
         self._kept = log
         self.resumed_pages = 0
         self._most_pages = int(os.environ["MOST_PAGES"])
-        self._size = 1
+        self._size = MOST_PAGES_IN_AN_ANSWER if known_pages else 1
         self._ahead: dict[int, Future[JsonResponse]] = {}
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
 

@@ -68,6 +68,22 @@ def test_a_repeated_sync_stops_where_the_last_one_did(
     assert api.calls["users"] == pages + 1
 
 
+def test_a_repeated_sync_starts_with_all_that_may_be_in_flight(
+    api: ContractApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that are known are requested so many at a time from the first on."""
+    api.rows["users"] = [{"id": number} for number in range(1600)]
+    others, page_of = threading.Barrier(8), api.contract_page
+
+    def together(resource: str, page: int, size: int) -> Any:
+        others.wait(20)
+        return page_of(resource, page, size)
+
+    api.page = together
+    assert len(read(8, monkeypatch, known_pages=16)[0]) == 1600
+    assert api.calls["users"] == 16
+
+
 def test_a_resource_that_has_shrunk_ends_early(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages known from last time that are gone are no rows."""
     api.rows["users"] = [{"id": number} for number in range(150)]
