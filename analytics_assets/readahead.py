@@ -30,7 +30,8 @@ PAGE = re.compile(r"(?<=[?&]page=)\d+")
 class ReadAhead(JsonAdapter):
     """Answers the request for a page with that page and those behind it, as `{"rows", "sizes", "has_more"}`.
 
-    `depth` pages at the most are in flight. At first an answer is one page, the next two, then four: a resource of one
+    `depth` pages at the most are in flight, also while an answer is used: behind it wait as many as make another, until
+    one that came says that it is the last. At first an answer is one page, the next two, then four: a resource of one
     page costs one call. Up to `known_pages`, where the resource ended last time, each answer is whole; there nothing is
     requested before it is needed, and behind it starts slowly again. Pages are given to `guard` in their order; a page
     that failed, or that the guard refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it,
@@ -43,13 +44,13 @@ class ReadAhead(JsonAdapter):
     def __init__(self, guard: Guard, depth: int, known_pages: int = 0, log: PageLog | None = None) -> None:
         super().__init__(connections=depth)
         self._guard = guard
-        self._depth = depth
         self._known_pages = known_pages
         self._kept = log
         self.resumed_pages = 0
         self._most_pages = int(os.environ["MOST_PAGES"])
         self._size = MOST_PAGES_IN_AN_ANSWER if known_pages else 1
         self._ahead: dict[int, Future[JsonResponse]] = {}
+        self._last = self._most_pages  # behind which nothing is requested
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="read-ahead")
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> JsonResponse:
@@ -105,15 +106,30 @@ class ReadAhead(JsonAdapter):
         log.keep(self.resumed_pages)
 
     def _look_ahead(self, call: Call, start: int, size: int) -> None:
-        stop = start + min(size, self._depth)
+        stop = min(start + size, self._last + 1)
         if start <= self._known_pages:
             stop = min(stop, self._known_pages + 1)
         else:
             stop = min(stop, start + max(FEWEST_AHEAD, start // 4))  # what is behind the end is asked for in vain
         for page in range(start, stop):
             if page not in self._ahead:
-                ask = self.exchange if page > self.resumed_pages else self._logged
-                self._ahead[page] = self._threads.submit(ask, _at_page(call, page))
+                self._ahead[page] = self._threads.submit(self._fetch, _at_page(call, page))
+
+    def _fetch(self, call: Call) -> JsonResponse:
+        """The page. Where it says that it is the last, or stays broken, those behind it that wait are not requested."""
+        page = _page(call)
+        if page <= self.resumed_pages:
+            return self._logged(call)
+        if page > self._last:
+            raise requests.ConnectionError(f"{call.url} is not needed any more")
+        is_last = True
+        try:
+            response = self.exchange(call)
+            is_last = isinstance(response.body, dict) and response.body.get("has_more") is False
+            return response
+        finally:
+            if is_last:
+                self._last = min(self._last, page)
 
     def _logged(self, call: Call) -> JsonResponse:
         """What was answered to this call before."""

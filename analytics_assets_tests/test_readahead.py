@@ -1,11 +1,15 @@
 """Pages requested before they are needed: order, number of calls, faults, and the end."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
 
+from analytics_assets import client
+from analytics_assets.paging import Guard
+from analytics_assets.readahead import ReadAhead
 from analytics_assets.schema import RESOURCES
 from analytics_assets.source import source
 from analytics_assets.sync import Sync
@@ -82,6 +86,30 @@ def test_a_repeated_sync_starts_with_all_that_may_be_in_flight(
     api.page = together
     assert len(read(8, monkeypatch, known_pages=16)[0]) == 1600
     assert api.calls["users"] == 16
+
+
+def test_while_an_answer_is_used_another_is_read(api: ContractApi) -> None:
+    """One answer's pages are requested ahead, however few are in flight, and no more of them than that."""
+    api.rows["users"] = [{"id": number} for number in range(10_000)]
+    pages = ReadAhead(Guard(("data", "users")), 2, known_pages=100)
+    with client.session(pages) as session:
+        answer = session.get(f"{api.url}/v1/users", params={"per_page": 100, "page": 1}).json()
+        for _ in range(2000):
+            if api.calls["users"] == 50:
+                break
+            time.sleep(0.01)
+    assert len(answer["sizes"]) == 25
+    assert api.calls["users"] == 50
+
+
+def test_behind_a_page_that_says_it_is_the_last_nothing_is_requested(api: ContractApi) -> None:
+    """Be it ahead of what is used: a resource that has shrunk costs what was in flight, not all that waited."""
+    api.rows["users"] = [{"id": number} for number in range(500)]
+    pages = ReadAhead(Guard(("data", "users")), 2, known_pages=100)
+    with client.session(pages) as session:
+        answer = session.get(f"{api.url}/v1/users", params={"per_page": 100, "page": 1}).json()
+    assert len(answer["sizes"]) == 5
+    assert 5 <= api.calls["users"] <= 6
 
 
 def test_a_resource_that_has_shrunk_ends_early(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
