@@ -31,11 +31,11 @@ class ReadAhead(JsonAdapter):
     """Answers the request for a page with that page and those behind it, as `{"rows", "sizes", "has_more"}`.
 
     `depth` pages at the most are in flight, also while an answer is used: behind it wait as many as make another, until
-    one that came says that it is the last. At first an answer is one page, the next two, then four: a resource of one
-    page costs one call. Up to `known_pages`, where the resource ended last time, each answer is whole; there nothing is
-    requested before it is needed, and behind it starts slowly again. Pages are given to `guard` in their order; a page
-    that failed, or that the guard refuses, raises when its turn comes. Where page `MOST_PAGES` has another behind it,
-    that is `UnexpectedResponse`.
+    one that came says that it is the last; with a depth of 1 none waits. At first an answer is one page, the next two,
+    then four: a resource of one page costs one call. Up to `known_pages`, where the resource ended last time, each
+    answer is whole; there nothing is requested before it is needed, and behind it starts slowly again. Pages are given
+    to `guard` in their order; a page that failed, or that the guard refuses, raises when its turn comes. Where page
+    `MOST_PAGES` has another behind it, that is `UnexpectedResponse`.
 
     Pages are kept in `log`, and those that it already has are not requested but for three of them: where these hold
     other rows by now, the reading starts over. `resumed_pages` are those taken over.
@@ -44,6 +44,7 @@ class ReadAhead(JsonAdapter):
     def __init__(self, guard: Guard, depth: int, known_pages: int = 0, log: PageLog | None = None) -> None:
         super().__init__(connections=depth)
         self._guard = guard
+        self._one_by_one = depth == 1
         self._known_pages = known_pages
         self._kept = log
         self.resumed_pages = 0
@@ -106,7 +107,7 @@ class ReadAhead(JsonAdapter):
         log.keep(self.resumed_pages)
 
     def _look_ahead(self, call: Call, start: int, size: int) -> None:
-        stop = min(start + size, self._last + 1)
+        stop = min(start + (1 if self._one_by_one else size), self._last + 1)
         if start <= self._known_pages:
             stop = min(stop, self._known_pages + 1)
         else:
