@@ -8,7 +8,7 @@ EXTRAS ?= sample,dev
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/run  ## sync the API once (the sample API where no API_KEY is set) and print what was made
 	@$(BIN)/python -m analytics_assets run

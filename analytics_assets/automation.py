@@ -131,7 +131,7 @@ def _position(instance: dg.DagsterInstance, table: Table) -> str:
 
 @dg.run_failure_sensor(
     name="failed_run_sensor",
-    monitor_all_code_locations=True,  # or runs of `make run`, which no code location has launched, are not seen
+    monitor_all_code_locations=True,  # also runs that none has launched: of a notebook, of versions before
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Logs what failed in a run, and posts it to FAILURE_WEBHOOK_URL where that is set.",
 )

@@ -64,7 +64,7 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     lost = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        process = run.tags.get(PROCESS_TAG)
+        process = "" if run.parent_run_id else run.tags.get(PROCESS_TAG)  # a repeated run has the tags of the first
         if process and not _is_alive(int(process)):
             instance.report_run_failed(run, f"Process {process}, which executed this run, is gone.")
             lost.append(run.run_id)

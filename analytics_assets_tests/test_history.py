@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from analytics_assets.history import follow_parents
+from analytics_assets.history import PROCESS_TAG, end_lost_runs, follow_parents
 
 Made = Callable[..., dg.ExecuteInProcessResult]
 Requested = Callable[..., set[str]]
@@ -183,3 +183,13 @@ def test_marts_are_made_every_day(make: Made, requested: Requested, instance: dg
     assert requested(tomorrow + timedelta(seconds=30)) == set()
     instance.report_run_failed(running)
     assert requested(now) == set()
+
+
+def test_a_repeated_run_does_not_end_with_the_process_of_the_first(instance: dg.DagsterInstance) -> None:
+    """It has the tags of the first one, which `make run` has executed, and a process of its own."""
+    first = begin(instance, "users")
+    gone = {PROCESS_TAG: str(2**30)}
+    instance.add_run_tags(first.run_id, gone)
+    again = instance.create_run_for_job(JOB, tags=gone, parent_run_id=first.run_id, root_run_id=first.run_id)
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", again.job_name, message=""), again.run_id)
+    assert end_lost_runs(instance) == [first.run_id]

@@ -318,8 +318,14 @@ def test_new_rows_are_fetched_and_the_marts_follow_once(page: Page, ui: Ui) -> N
     assert made == dict.fromkeys(("trainings", *followers), 1)
 
 
-def test_a_failed_make_run_is_reported(environment: dict[str, str], messages: tuple[str, list[str]], ui: Ui) -> None:
-    """The sensor for failed runs sees a run that the UI has not started."""
+def test_a_failed_make_run_is_reported_and_repeated(
+    environment: dict[str, str], messages: tuple[str, list[str]], page: Page, ui: Ui
+) -> None:
+    """A run that the UI has not started is told to the webhook, listed under its job, and repeated like any other.
+
+    Its repetition does not end with the process of the first, which is gone.
+    """
+    known = ui.runs()
     with serving_contract() as api:
         api.always["users"] = status(404)
         elsewhere = environment["DESTINATION__WAREHOUSE__CREDENTIALS"] + "-elsewhere"
@@ -332,6 +338,20 @@ def test_a_failed_make_run_is_reported(environment: dict[str, str], messages: tu
     wait_for(
         lambda: any("users was not loaded: HTTP 404" in message for message in told), "the failure was not reported"
     )
+    *_, failed = [run for run in ui.runs() if run not in known]  # and after it one of the marts, which fails too
+    page.goto("/locations/analytics_assets/jobs/analytics_job/runs")
+    page.get_by_text(failed[:8]).first.click()
+    page.get_by_role("button", name=re.compile("Re-execute")).locator("xpath=following::button[1]").click()
+    page.get_by_role("menuitem", name="From asset failure").click()
+    query = "query($run: ID!) { runOrError(runId: $run) { ... on Run { parentRunId } } }"
+
+    def repeated() -> bool:
+        made_by = newest(ui).get("users")
+        return made_by is not None and ui.ask(query, run=made_by)["runOrError"]["parentRunId"] == failed
+
+    wait_for(repeated, "what has failed was not made by a repetition")
+    made = {name for name, made_by in newest(ui).items() if made_by == newest(ui)["users"]}
+    assert not made & RESOURCES.keys() - {"users"}
 
 
 HERE = 'repositoryName: "__repository__", repositoryLocationName: "analytics_assets"'
