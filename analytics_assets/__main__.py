@@ -21,13 +21,13 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
-from analytics_assets import environment, history
+from analytics_assets import environment, history, ledger, warehouse
 from analytics_assets.environment import DEFAULTS, PROJECT, SAMPLE
 from analytics_assets.report import failures_of, report
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
 from analytics_assets.token import BearerToken, InsecureUrl, shown
-from analytics_assets.warehouse import SameFile
+from analytics_assets.warehouse import MixedData, SameFile, Unavailable
 
 # Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
 LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}
@@ -112,6 +112,9 @@ def run() -> int:
 
     names = [key.to_user_string() for key in defs.resolve_asset_graph().toposorted_asset_keys]
     with api() as url, dagster() as instance:
+        if SAMPLE in os.environ:
+            with warehouse.connection() as client:
+                ledger.refuse_to_mix(client)
         print(f"Reading {url}", flush=True)
         history.end_lost_runs(instance)
         results = [execute()]
@@ -170,7 +173,7 @@ def main() -> int:
         if arguments.command == "run":
             return run()
         return ui(arguments.port or 3000 + arguments.read_only, arguments.read_only)
-    except (Refused, SameFile, environment.WrongSetting) as refusal:
+    except (Refused, SameFile, MixedData, Unavailable, environment.WrongSetting) as refusal:
         print(refusal, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

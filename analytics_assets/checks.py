@@ -168,16 +168,15 @@ def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResul
 
 
 def _current(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResult:
-    """Warns which parent is how old where its last sync has failed."""
-    ages = marts.behind(instance, table)
-    old = "; ".join(f"{parent} is {age}" for parent, age in ages.items())
+    """Warns which parent could not be made last time, and of when its rows are."""
+    notes = marts.behind(instance, table)
     return dg.AssetCheckResult(
-        passed=not ages,
+        passed=not notes,
         asset_key=table.name,
         check_name=CURRENT,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Behind: {old}." if ages else "All parents are up to date.",
-        metadata=dict(ages),
+        description=" ".join(f"{parent} {note}." for parent, note in notes.items()) or "All parents are up to date.",
+        metadata=dict(notes),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -106,8 +107,16 @@ def failure_text(event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description
+    return f"{event.step_key}: {failure_cause(event)}"
+
+
+def failure_cause(event: dg.DagsterEvent) -> str:
+    """What a `dg.Failure` gives as its cause, else the error; of one of this project's own, without its class."""
+    data = event.step_failure_data
+    if failure := data.user_failure_data:
+        return str(failure.metadata["cause"].value if "cause" in failure.metadata else failure.description)
     error = (data.error.cause or data.error) if data.error else None
-    return f"{event.step_key}: {error.message.strip() if error else 'no error is recorded'}"
+    return re.sub(r"^analytics_assets\.[\w.]+: ", "", error.message.strip()) if error else "no error is recorded"
 
 
 class IsOutdated(dg.AutomationCondition[dg.AssetKey]):

@@ -41,5 +41,12 @@ def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -
 
 
 def failures_of(result: dg.ExecuteInProcessResult) -> list[str]:
-    """What a person needs to know of each failed step."""
-    return [history.failure_text(event) for event in result.all_events if event.is_step_failure]
+    """What a person needs to know of the failed steps; a cause that several have is said once, with their names."""
+    by_cause: dict[str, list[dg.DagsterEvent]] = {}
+    for event in result.all_events:
+        if event.is_step_failure:
+            by_cause.setdefault(history.failure_cause(event), []).append(event)
+    return [
+        history.failure_text(*events) if len(events) == 1 else f"{', '.join(str(e.step_key) for e in events)}: {cause}"
+        for cause, events in by_cause.items()
+    ]

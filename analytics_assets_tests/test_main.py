@@ -43,11 +43,23 @@ def test_a_broken_resource_is_named_last(api: ContractApi, query: Query) -> None
     assert code == 1
     assert re.search(r"^users +failed$", output, re.MULTILINE)
     assert re.search(r"^registrations_enriched +1 ", output, re.MULTILINE), "the join is made from what is there"
-    assert "WARN: registrations_enriched.parents_are_up_to_date: Behind: users is 0.0 hours old." in output
+    assert "WARN: registrations_enriched.parents_are_up_to_date: users could not be made on 20" in output
     last = output.rstrip().splitlines()[-1]
     assert last.strip().startswith(f"users was not loaded: HTTP 403 from {api.url}/v1/users?per_page=100&page=1; check")
     assert os.environ["API_KEY"] not in output + progress
     assert query("SELECT count(*) FROM trainings") == [(1,)]
+
+
+def test_what_all_have_failed_of_is_said_once(api: ContractApi, warehouse_file: Path) -> None:
+    """A cause that is the same for all resources stands in one line, with their names."""
+    warehouse_file.write_text("This is no database. " * 1000)
+    code, output, _ = run()
+    assert code == 1
+    failed = output.partition("FAILED:\n")[2].splitlines()
+    named = {line.strip().partition(": ")[0] for line in failed}
+    assert ", ".join(sorted(RESOURCES)) in named
+    assert not named & RESOURCES.keys()
+    assert "was not loaded" not in "".join(failed)
 
 
 def test_without_a_key_the_sample_api_is_read(
@@ -75,9 +87,13 @@ def test_without_a_key_the_sample_api_is_read(
 
     monkeypatch.setenv("API_KEY", "")
     monkeypatch.delenv("API_BASE_URL")
-    code, output, _ = run()
-    assert code == 1
-    assert "holds data of a real API" in output
+    with dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"]) as instance:
+        runs = instance.get_runs_count()
+        code, output, error = run()
+        assert code == 2
+        assert not output
+        assert re.fullmatch(r".* holds data of a real API, and the sample API's would mix with it; .*\n", error)
+        assert instance.get_runs_count() == runs
     assert query("SELECT count(*) FROM users") == [(1,)]
 
 

@@ -161,8 +161,13 @@ def test_a_parent_that_is_behind_is_named(
     result = materialize("registrations_enriched")
     assert enriched(query, "user_display_name") == [("Ann",), ("Ann",)]
     [event] = result.get_asset_materialization_events()
-    assert event.materialization.metadata["users_behind"].value == "0.0 hours old"
+    loaded, run = history.last_materialization(instance, "users"), history.last_run(instance, "users")
+    assert loaded
+    assert run
+    tried = instance.get_run_records(dg.RunsFilter([run.run_id]))[0].create_timestamp
+    note = f"could not be made on {tried:%Y-%m-%d %H:%M} UTC; its rows are of {loaded.time:%Y-%m-%d %H:%M} UTC"
+    assert event.materialization.metadata["users_behind"].value == note
     [check] = [c for c in result.get_asset_check_evaluations() if c.check_name == "parents_are_up_to_date"]
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
-    assert check.description == "Behind: users is 0.0 hours old."
+    assert check.description == f"users {note}."

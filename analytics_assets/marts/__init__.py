@@ -4,7 +4,6 @@ Which tables a mart is made from, its SQL says; what its columns mean, `schema.M
 """
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -14,6 +13,8 @@ from analytics_assets.catalog import MARTS_GROUP, asset_spec, column_lineage
 from analytics_assets.marts.glance import GLANCE
 from analytics_assets.schema import MARTS, Table
 
+WHEN = "%Y-%m-%d %H:%M UTC"
+
 
 def sources(table: Table) -> list[str]:
     """The tables that the mart is made from, its parents and theirs, sorted."""
@@ -22,15 +23,17 @@ def sources(table: Table) -> list[str]:
 
 
 def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
-    """The sources of `table` that could not be made last time, each with how old the rows are that it still holds."""
-    ages = {}
+    """The sources of `table` that could not be made last time, each with when that was and of when its rows are."""
+    notes = {}
     for parent in sources(table):
         loaded = history.last_materialization(instance, parent)
         run = history.last_run(instance, parent, but=loaded.run_id) if loaded else None
         if loaded and run and run.is_failure_or_canceled:
-            age = datetime.now(UTC) - loaded.time
-            ages[parent] = f"{age.total_seconds() / 3600:.1f} hours old"
-    return ages
+            [tried] = instance.get_run_records(dg.RunsFilter([run.run_id]))
+            notes[parent] = (
+                f"could not be made on {tried.create_timestamp:{WHEN}}; its rows are of {loaded.time:{WHEN}}"
+            )
+    return notes
 
 
 def _asset(table: Table) -> dg.AssetsDefinition:
@@ -61,7 +64,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
             metadata={
                 **shown,
                 "dagster/row_count": rows,
-                **{f"{parent}_behind": age for parent, age in behind(context.instance, table).items()},
+                **{f"{parent}_behind": note for parent, note in behind(context.instance, table).items()},
                 "seconds": round(time.monotonic() - started, 2),
                 "dagster/table_name": name,
             }
