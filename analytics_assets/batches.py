@@ -139,7 +139,8 @@ def _read(found: Sequence[Any], name: str, of_type: Type, reasons: dict[int, lis
                 read.append(None if value is None else reader.value(value))
             except values.UNREADABLE:
                 read.append(None)
-                reasons.setdefault(index, []).append(f"{name!r} is no {of_type.label} ({type(value).__name__})")
+                no = "cannot be written as JSON" if of_type is JSON else f"is no {of_type.label}"
+                reasons.setdefault(index, []).append(f"{name!r} {no} ({type(value).__name__})")
         return pa.array(read, of_type.arrow)
 
 

@@ -14,13 +14,17 @@ FAR_FUTURE = "2100-01-01 00:00:00+00:00"
 
 
 class Claim(NamedTuple):
-    """A claim about one table. `offenders` is SQL that gives the keys of the rows that break it, in a column `id`."""
+    """A claim about one table. `offenders` is SQL that gives the keys of the rows that break it, in a column `id`.
+
+    `read` is SQL that counts the rows it is about where those are not the table's, but what the last sync has read.
+    """
 
     name: str
     table: Table
     description: str
     offenders: str
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    read: str = ""
 
 
 def _claims_of(table: Table) -> Iterator[Claim]:
@@ -71,6 +75,7 @@ CLAIMS: list[Claim] = [
             "SELECT coalesce(id, 'one without id') || ': ' || reason AS id "
             f"FROM rejected_rows WHERE resource = '{name}'",
             dg.AssetCheckSeverity.WARN,
+            f"SELECT row_count FROM syncs WHERE resource = '{name}' ORDER BY finished_at DESC LIMIT 1",
         )
         for name, table in RESOURCES.items()
     ),
@@ -138,13 +143,18 @@ def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
     """What SQL says to a claim, with the number of offenders and a few of them."""
     examples = f"SELECT id, count(*) OVER () FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}"
     offenders = client.execute_sql(examples) or []
+    what = "rows"
+    if claim.read:
+        [(rows,)], what = client.execute_sql(claim.read) or [(0,)], "rows read"
     count, ids = (offenders[0][1] if offenders else 0), ", ".join(str(key) for key, _ in offenders)
     return dg.AssetCheckResult(
         passed=count == 0,
         asset_key=claim.table.name,
         check_name=claim.name,
         severity=claim.severity,
-        description=f"Broken by {count:,} of {rows:,} rows, such as {ids}." if count else f"Holds for {rows:,} rows.",
+        description=f"Broken by {count:,} of {rows:,} {what}, such as {ids}."
+        if count
+        else f"Holds for {rows:,} {what}.",
         metadata={"offending_rows": count, "rows": rows, "examples": ids or "none"},
     )
 

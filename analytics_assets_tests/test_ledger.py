@@ -42,7 +42,7 @@ def test_an_unreadable_row_is_set_aside_until_it_can_be_read(
     [check] = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert check.check_name == "rows_are_readable"
     assert check.severity is dg.AssetCheckSeverity.WARN
-    assert "2 of 2 rows, such as 3: 'email' is no text" in (check.description or "")
+    assert "2 of 4 rows read, such as 3: 'email' is no text" in (check.description or "")
 
     api.rows["users"] = users(1, 2, 3)
     result = materialize("users")
@@ -88,8 +88,8 @@ def test_a_value_nested_too_deep_sets_its_row_aside(
     assert materialize("users").success
     assert query("SELECT id FROM users") == [("3",)]
     assert query("SELECT reason FROM rejected_rows ORDER BY id") == [
-        ("'segments' is no text (JSON) (list)",),
-        ("'extra_fields' is no text (JSON) (dict)",),
+        ("'segments' cannot be written as JSON (list)",),
+        ("'extra_fields' cannot be written as JSON (dict)",),
     ]
 
 

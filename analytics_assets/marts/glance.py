@@ -20,6 +20,7 @@ from analytics_assets.picture import BLUE, GREEN, GREY, ORANGE, embedded
 INLINE = 1000  # characters of Markdown from which on the UI shows a link instead
 MONTHS = 24  # with more, four inks make a chart of more than the 15 kB that a page can load a hundred times
 NAME, BAR = 31, 10  # characters of the longest name, of the longest bar
+EIGHTHS = ("", *"▏▎▍▌▋▊▉")  # of a bar's last character
 STATUSES = {"completed": GREEN, "in progress": BLUE, "not started": GREY, "overdue": ORANGE}
 LEARNERS = {"nothing overdue": BLUE, "something overdue": ORANGE}
 CSS = (
@@ -80,7 +81,8 @@ def bars(rows: Iterable[Sequence[Any]]) -> str:
     for name, number, of in rows:
         words = " ".join(name.split())
         plain = re.sub(r"([^\w ,.:;/-])", r"\\\1", words[:NAME]) + "…" * (len(words) > NAME)
-        lines.append(f"| {plain} | {number} | {of} | {'█' * max(1, round(BAR * number / rows[0][1]))} |")
+        whole, eighths = divmod(max(1, round(8 * BAR * number / rows[0][1])), 8)
+        lines.append(f"| {plain} | {number} | {of} | {'█' * whole}{EIGHTHS[eighths]} |")
     while len("\n".join(lines)) >= INLINE:
         lines.pop()
     return "\n".join(lines) if rows else "Nothing is overdue."
