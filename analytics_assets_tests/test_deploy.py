@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from analytics_assets import schema
 from analytics_assets.environment import PROJECT
 from analytics_assets_tests import postgres
 from analytics_assets_tests.containers import DEPLOY, image_environment, program, sandbox
@@ -81,8 +83,134 @@ def sql(file: Path, _: postgres.Server) -> Outcome:
         return outcome(*container, *psql, "-f", "/opt/sql")
 
 
+def grants(file: Path, server: postgres.Server) -> Outcome:
+    """psql runs it on a database with tables of the names that the project declares."""
+    database = server.new_database()
+    names = {**schema.RESOURCES, **schema.MARTS, **schema.LEDGER, **schema.VIEWS}
+    with closing(server.connect(database, postgres.ADMIN)) as admin, admin.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_roles WHERE rolname = 'analysts'")
+        if not cursor.rowcount:
+            cursor.execute("CREATE ROLE analysts")
+        cursor.execute("CREATE SCHEMA analytics" + "".join(f" CREATE TABLE {name} ()" for name in names))
+    return outcome(program("psql"), server.url(database, postgres.ADMIN), "-v", "ON_ERROR_STOP=1", "-f", file)
+
+
 def shell(file: Path, _: postgres.Server) -> Outcome:
     return outcome("sh", "-n", file)
+
+
+def closed(**properties: Any) -> dict[str, Any]:
+    """A JSON schema of an object that has these properties or fewer."""
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+# Of the chart's values those that ours set, as its documentation names them; parts of manifests are for `manifests`.
+TEXT, NUMBER, YES_OR_NO, PART = (
+    {"type": "string"},
+    {"type": "integer"},
+    {"type": "boolean"},
+    {"type": ["object", "array"]},
+)
+SWITCH = closed(enabled=YES_OR_NO)
+IMAGE = closed(repository=TEXT, tag=TEXT, pullPolicy={"enum": ["Always", "IfNotPresent", "Never"]})
+PROBE = closed(enabled=YES_OR_NO, periodSeconds=NUMBER, timeoutSeconds=NUMBER, failureThreshold=NUMBER)
+PROBE["required"] = ["enabled"]
+LAUNCHED = dict.fromkeys(("volumes", "volumeMounts", "securityContext", "resources"), PART)
+WORKLOAD = {**LAUNCHED, "image": IMAGE, "podSecurityContext": PART}
+SERVER = {**WORKLOAD, "initContainerResources": PART}
+CHART: dict[str, Any] = closed(
+    **{
+        "global": closed(dagsterHome=TEXT, postgresqlSecretName=TEXT),
+        "dagster-user-deployments": closed(
+            enabled=YES_OR_NO,
+            enableSubchart=YES_OR_NO,
+            deployments={
+                "items": closed(
+                    **WORKLOAD,
+                    name=TEXT,
+                    dagsterApiGrpcArgs={"items": TEXT},
+                    port=NUMBER,
+                    includeConfigInLaunchedRuns=SWITCH,
+                    env=PART,
+                    readinessProbe=PROBE,
+                    startupProbe=PROBE,
+                )
+            },
+        ),
+    },
+    generatePostgresqlPasswordSecret=YES_OR_NO,
+    generateCeleryConfigSecret=YES_OR_NO,
+    postgresql=closed(
+        enabled=YES_OR_NO,
+        image=IMAGE,
+        **dict.fromkeys(
+            ("postgresqlHost", "postgresqlUsername", "postgresqlDatabase", "postgresqlScheme"),
+            TEXT,
+        ),
+        postgresqlParams=closed(sslmode={"enum": ["require", "verify-ca", "verify-full"]}),
+    ),
+    rabbitmq=SWITCH,
+    redis=SWITCH,
+    runLauncher=closed(
+        type={"const": "K8sRunLauncher"},
+        config=closed(
+            k8sRunLauncher=closed(
+                **LAUNCHED,
+                imagePullPolicy=IMAGE["properties"]["pullPolicy"],
+                runK8sConfig=closed(
+                    **dict.fromkeys(
+                        ("containerConfig", "podSpecConfig", "podTemplateSpecMetadata", "jobSpecConfig"), PART
+                    )
+                ),
+            )
+        ),
+    ),
+    dagsterDaemon=closed(
+        **SERVER,
+        livenessProbe=PART,
+        runCoordinator=closed(
+            enabled=YES_OR_NO,
+            type={"const": "QueuedRunCoordinator"},
+            config=closed(queuedRunCoordinator=closed(maxConcurrentRuns=NUMBER, dequeueIntervalSeconds=NUMBER)),
+        ),
+        runMonitoring=closed(
+            enabled=YES_OR_NO,
+            startTimeoutSeconds=NUMBER,
+            pollIntervalSeconds=NUMBER,
+            maxResumeRunAttempts=NUMBER,
+            freeSlotsAfterRunEndSeconds=NUMBER,
+        ),
+        runRetries=closed(enabled=YES_OR_NO, maxRetries=NUMBER, retryOnAssetOrOpFailure=YES_OR_NO),
+    ),
+    dagsterWebserver=closed(
+        **SERVER,
+        enableReadOnly=YES_OR_NO,
+        service=closed(type={"const": "ClusterIP"}, port=NUMBER),
+        readinessProbe=PART,
+    ),
+    computeLogManager=closed(type={"const": "NoOpComputeLogManager"}),
+    pythonLogs=closed(pythonLogLevel={"const": "INFO"}, managedPythonLoggers={"items": TEXT}),
+    telemetry=SWITCH,
+    migrate=SWITCH,
+    retention=closed(
+        enabled=YES_OR_NO,
+        schedule=closed(purgeAfterDays=NUMBER),
+        sensor=closed(
+            purgeAfterDays=closed(**dict.fromkeys(("skipped", "failure", "success", "started"), NUMBER)),
+        ),
+    ),
+    additionalInstanceConfig=closed(nux=SWITCH),
+    serviceAccount=closed(create=YES_OR_NO),
+    extraManifests=PART,
+)
+CHART["patternProperties"] = {"^x-": {}}  # anchors
+
+
+def unknown_to_the_chart(text: str) -> list[str]:
+    """What in these values the chart does not know, or takes as something else."""
+    import jsonschema  # which kubernetes-validate brings
+
+    return [error.message for error in jsonschema.Draft202012Validator(CHART).iter_errors(yaml.safe_load(text))]
 
 
 def manifests(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -92,13 +220,23 @@ def manifests(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     run = {**launcher, "podSecurityContext": launcher["runK8sConfig"]["podSpecConfig"]["securityContext"]}
     for part in (code_server, run, values["dagsterDaemon"], values["dagsterWebserver"]):
-        keys = ("securityContext", "resources", "volumeMounts", "env")
+        keys = ("securityContext", "resources", "volumeMounts", "env", "livenessProbe")
         container = {"name": "one", "image": "one", **{key: part[key] for key in keys if key in part}}
-        spec = {"containers": [container], "volumes": part["volumes"], "securityContext": part["podSecurityContext"]}
+        if part is values["dagsterWebserver"]:  # that of the code server is the chart's
+            container["readinessProbe"] = part["readinessProbe"]
+        first = {"name": "first", "image": "one", "resources": part.get("initContainerResources", {})}
+        spec = {
+            "containers": [container],
+            "initContainers": [first],
+            "volumes": part["volumes"],
+            "securityContext": part["podSecurityContext"],
+        }
         yield {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": spec}
 
 
 def values(file: Path, _: postgres.Server) -> Outcome:
+    if unknown := unknown_to_the_chart(file.read_text()):
+        return False, str(unknown)
     for number, manifest in enumerate(manifests(yaml.safe_load(file.read_text()))):
         (file.parent / f"{number}.yaml").write_text(yaml.safe_dump(manifest))
     return outcome(program("kubernetes-validate"), "--strict", *file.parent.glob("[0-9]*.yaml"))
@@ -117,7 +255,10 @@ def values(file: Path, _: postgres.Server) -> Outcome:
         ("compose/dagster.yaml", dagster_yaml, "class: DefaultRunLauncher", "class: DefaultLauncher"),
         ("compose/workspace.yaml", workspace, "location_name", "location_nam"),
         ("compose/databases.sql", sql, "GRANT USAGE", "GRANT USE"),
+        ("compose/analysts.sql", grants, "analytics.paths_users", "analytics.path_users"),
         ("compose/make-secrets", shell, "do\n", "\n"),
+        ("kubernetes/values.yaml", values, "type: K8sRunLauncher", "type: K8sLauncher"),
+        ("kubernetes/values.yaml", values, "exec: {command:", "exec: {comand:"),
         ("kubernetes/values.yaml", values, "accessModes", "accessMode"),
         ("kubernetes/values.yaml", values, "readOnlyRootFilesystem", "readOnlyRootFileSystem"),
         ("kubernetes/values.yaml", values, "runAsNonRoot: true", "runAsNonRoot: yess"),
@@ -143,6 +284,44 @@ def test_a_planted_error_is_refused(
     assert not accepted, said
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("dagsterHome:", "dagsterHom:"),
+        ("postgresqlScheme:", "postgresScheme:"),
+        ("sslmode: require", "sslmode: requires"),
+        ("rabbitmq: {enabled:", "rabbitmq: {enable:"),
+        ("enableSubchart:", "enableSubChart:"),
+        ("includeConfigInLaunchedRuns:", "includeConfigInLaunchedRun:"),
+        ("readinessProbe: {enabled: true", "readynessProbe: {enabled: true"),
+        ("readinessProbe: {enabled: true, ", "readinessProbe: {"),
+        ("periodSeconds: 10", "periodSecs: 10"),
+        ("runK8sConfig:", "runK8SConfig:"),
+        ("jobSpecConfig:", "jobSpec:"),
+        ("initContainerResources:", "initResources:"),
+        ("maxConcurrentRuns:", "maxConcurentRuns:"),
+        ("maxConcurrentRuns: 1", "maxConcurrentRuns: one"),
+        ("maxResumeRunAttempts:", "maxResumeAttempts:"),
+        ("retryOnAssetOrOpFailure:", "retryOnAssetFailure:"),
+        ("enableReadOnly:", "enableReadonly:"),
+        ("service: {type: ClusterIP", "service: {typ: ClusterIP"),
+        ("type: NoOpComputeLogManager", "type: NoopComputeLogManager"),
+        ("managedPythonLoggers:", "managedLoggers:"),
+        ("purgeAfterDays: 90", "purgeAfter: 90"),
+        ("skipped: 7", "skiped: 7"),
+        ("nux:", "nuxx:"),
+        ("serviceAccount: {create", "serviceAccount: {created"),
+        ("extraManifests:", "extraManifest:"),
+    ],
+)
+def test_a_value_that_the_chart_does_not_know_is_refused(right: str, wrong: str) -> None:
+    """Every section of the values is held to what the chart's documentation names."""
+    text = (DEPLOY / "kubernetes" / "values.yaml").read_text()
+    assert right in text
+    assert not unknown_to_the_chart(text)
+    assert unknown_to_the_chart(text.replace(right, wrong, 1))
+
+
 def test_every_file_has_its_validator() -> None:
     """No file of `deploy/` that a program reads is without one."""
     parameters = test_a_planted_error_is_refused.pytestmark[0].args[1]  # type: ignore[attr-defined]
@@ -155,18 +334,23 @@ def test_every_file_has_its_validator() -> None:
 
 def test_secrets_are_made_once_and_for_one_reader_each(tmp_path: Path) -> None:
     """`make-secrets` makes what is missing, changes nothing that is there, and gives each file to its user alone."""
-    (tmp_path / "api-key").write_text("key")
+    for name in ("api-key", "logins"):  # as an editor and another user leave them
+        (tmp_path / name).write_text("a line\n")
+        (tmp_path / name).chmod(0o644)
+        if os.geteuid() == 0:
+            os.chown(tmp_path / name, 1000, 1000)
     made = subprocess.run([DEPLOY / "compose" / "make-secrets", tmp_path], capture_output=True, text=True, check=True)
     files = {file.name: file.read_text() for file in tmp_path.iterdir()}
     names = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["secrets"]
-    assert files.keys() == names.keys() - {"logins"}
+    assert files.keys() == names.keys()
     assert f":dagster:dagster:{files['dagster-password']}\n" in files["pgpass"]
     assert files["destination--warehouse--credentials"].startswith(f"postgresql://loader:{files['loader-password']}@")
     for file in tmp_path.iterdir():
-        assert file.name == "api-key" or file.stat().st_mode & 0o077 == 0
+        assert file.stat().st_mode & 0o777 == 0o600
         if os.geteuid() == 0:
-            assert file.stat().st_uid == (999 if file.name.endswith("-password") else 10001)
-    assert not any(text in made.stdout for name, text in files.items() if name != "api-key")
+            others = {"logins": 0, **dict.fromkeys(("postgres-password", "dagster-password", "loader-password"), 999)}
+            assert file.stat().st_uid == others.get(file.name, 10001)
+    assert not any(text in made.stdout for text in files.values())
     subprocess.run([DEPLOY / "compose" / "make-secrets", tmp_path], stdout=subprocess.DEVNULL, check=True)
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == files
 
@@ -182,16 +366,9 @@ def test_versions_agree() -> None:
     images = set(re.findall(r"image: postgres:(\S+)", compose_file))
     chart = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())["postgresql"]["image"]["tag"]
     assert images == {chart}
+    installed = outcome(postgres._program("postgres"), "--version")[1]
+    assert f"(PostgreSQL) {chart.split('.')[0]}." in installed, "these tests run on another Postgres than the image's"
     assert re.search(r"ARG PYTHON=3\.1[1-4]\.\d+-slim", (DEPLOY / "Dockerfile").read_text())
-
-
-def test_both_ask_the_code_server_alike() -> None:
-    """The probe on Kubernetes is the health check that compose has, which `test_compose` sees at work."""
-    services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]
-    values = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())
-    [code_server] = values["dagster-user-deployments"]["deployments"]
-    asked = services["code-server"]["healthcheck"]["test"]
-    assert asked == ["CMD", *code_server["readinessProbe"]["exec"]["command"]]
 
 
 def test_settings_of_both_homes_agree() -> None:

@@ -1,6 +1,7 @@
 """A pod a run: the launcher, the queue and the run monitoring of `deploy/kubernetes` against an API of Kubernetes's."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from analytics_assets_tests import cluster as kubernetes
 from analytics_assets_tests import postgres
 from analytics_assets_tests.browsing import free_port, wait_for
 from analytics_assets_tests.cluster import DEPLOYMENT, LAUNCHER, Cluster
-from analytics_assets_tests.containers import BIN, installed, pages_kept
+from analytics_assets_tests.containers import BIN, descendants, installed, pages_kept, program
 
 pytestmark = pytest.mark.deploy
 
@@ -142,7 +143,7 @@ def test_a_run_has_a_pod_of_its_own(cluster: Cluster, instance: dg.DagsterInstan
         assert secret not in str(job)
 
 
-@pytest.mark.parametrize("loss", ["a killed pod", "a job that is gone"])
+@pytest.mark.parametrize("loss", ["a killed pod", "a drained node", "a job that is gone"])
 def test_a_lost_pod_is_replaced(cluster: Cluster, instance: dg.DagsterInstance, api: str, loss: str) -> None:
     """A pod that is lost in a reading is noticed; the run is tried again in another, and reads on where it was."""
     before = runs(instance, "registrations_job")
@@ -151,7 +152,16 @@ def test_a_lost_pod_is_replaced(cluster: Cluster, instance: dg.DagsterInstance, 
     wait_for(lambda: pages_kept(cluster.state), "no page is kept", 120)
     requests.post(f"{api}/faults", json={"registrations": None}, timeout=30).raise_for_status()
     [lost] = runs(instance, "registrations_job").keys() - before.keys()
-    cluster.processes[job_of(lost)].kill()
+    pod = cluster.processes[job_of(lost)]
+    if loss == "a drained node":
+        inside = [
+            it
+            for it in descendants(pod.pid)
+            if not Path(f"/proc/{it}/cmdline").read_text().startswith(program("bwrap"))
+        ]
+        os.kill(inside[0], signal.SIGTERM)
+    else:
+        pod.kill()
     if loss == "a job that is gone":
         del cluster.jobs[job_of(lost)]
 
