@@ -59,7 +59,7 @@ screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on 
 constraints: $(VENV)/dev  ## pin the newest versions that fit together
 	rm -rf $(VENV)-pins && $(PYTHON) -m venv $(VENV)-pins
 	$(VENV)-pins/bin/python -m pip install --quiet -e '.[sample,dev,deploy]'
-	$(VENV)-pins/bin/python -m pip freeze --exclude-editable > constraints.txt
+	$(VENV)-pins/bin/python -m pip freeze --all --exclude pip --exclude-editable > constraints.txt
 	rm -rf $(VENV)-pins
 
 $(BIN)/python:

@@ -5,8 +5,11 @@ The tests are one story, in this order: an empty server, a first run, workers an
 
 import json
 import os
+import re
+import shutil
 import signal
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,10 +24,11 @@ from websockets.sync.client import connect
 from analytics_assets import history
 from analytics_assets.sample_api.data import SIZES
 from analytics_assets.sample_api.process import running
+from analytics_assets.schema import MARTS, REJECTED_ROWS, RESOURCES, SYNCS, VIEWS
 from analytics_assets_tests import postgres
 from analytics_assets_tests.browsing import wait_for
-from analytics_assets_tests.containers import pages_kept
-from analytics_assets_tests.team import ENGINEER, READER, Team, team
+from analytics_assets_tests.containers import DEPLOY, pages_kept
+from analytics_assets_tests.team import ENGINEER, READER, Team, config, team
 
 pytestmark = pytest.mark.deploy
 
@@ -166,12 +170,23 @@ def test_a_run_goes_through_queue_and_code_server_into_postgres(server: Team, ap
 
 
 def test_analysts_read_the_warehouse(server: Team) -> None:
-    """A member of `analysts` reads tables and marts, changes nothing, and does not get into Dagster's history."""
+    """A member of `analysts` reads what analysts.sql names and no more, changes nothing, and enters no history."""
     with closing(server.postgres.connect("warehouse", postgres.ADMIN)) as admin, admin.cursor() as cursor:
+        cursor.execute((server.folder / "analysts.sql").read_text())
         cursor.execute("CREATE ROLE ann LOGIN PASSWORD 'secret' IN ROLE analysts")
+    analysts_read(server)
+
+
+def analysts_read(server: Team) -> None:
+    """Make sure of what the analyst `ann` can do and what not."""
     url = server.postgres.url("warehouse", "ann", "secret")
+    there = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'analytics'"
+    assert {name for (name,) in postgres.ask(url, there)} == {*RESOURCES, *MARTS, *VIEWS, SYNCS.name}
     for table, count in (("users", SIZES["users"]), ("registrations_enriched", SIZES["registrations"])):
         assert postgres.ask(url, f"SELECT count(*) FROM {table}") == [(count,)]
+    for table in (REJECTED_ROWS.name, "_dlt_loads"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            postgres.ask(url, f"SELECT 1 FROM {table}")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         postgres.ask(url, "DELETE FROM users RETURNING 1")
     with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
@@ -184,7 +199,13 @@ def test_everybody_else_only_reads(server: Team, engineer: Person) -> None:
     assert reader.runs() == engineer.runs()
     assert reader.ask(LAUNCH, job="analytics_job")["launchRun"]["__typename"] == "UnauthorizedError"
     for site in ("cross-site", "same-site"):
-        assert engineer.post(LAUNCH, {"Sec-Fetch-Site": site}, job="analytics_job").status_code == 403
+        foreign = {"Sec-Fetch-Site": site}
+        assert engineer.post(LAUNCH, foreign, job="analytics_job").status_code == 403
+        for path in ("/graphql", "/report_asset_materialization/users", "/report_asset_check/users"):
+            asked = engineer.session.post(f"{engineer.url}{path}", headers=foreign, timeout=30)
+            assert asked.status_code == 403, path
+        assert engineer.session.get(f"{engineer.url}/graphql", headers=foreign, timeout=30).status_code == 403
+        assert engineer.session.get(f"{engineer.url}/assets", headers=foreign, timeout=30).status_code == 200
     assert reader.runs() == engineer.runs()
 
 
@@ -251,6 +272,85 @@ def test_what_a_lost_code_server_has_left_is_done_again(server: Team, api: str, 
     engineer.wait(retry, "SUCCESS", "FAILURE")
     assert engineer.status(retry) == "SUCCESS", engineer.messages(retry)
     assert exact(server)
+
+
+def test_restored_databases_are_gone_on_with(
+    server: Team, engineer: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the README's commands both databases come back as they were, also who may enter which, and syncs go on."""
+    text = (DEPLOY / "README.md").read_text().partition("## Backing up")[2]
+    backup, restore = (block for block in re.findall("```\n(.*?)```", text, re.DOTALL) if " exec -T postgres" in block)
+    names = {"HOST": "127.0.0.1", "PORT": str(server.ports["postgres"]), "USER": postgres.ADMIN}
+    for name, value in {**names, "PASSWORD": postgres.PASSWORD}.items():
+        monkeypatch.setenv(f"PG{name}", value)
+    (tmp_path / "backup").mkdir()
+    before = engineer.runs()
+    stop, *commands, start = restore.splitlines()
+    assert set(stop.split()[3:]) == server.compose["services"].keys() - {"postgres"}
+    assert start == "docker compose up --detach"
+    for command in [*backup.splitlines(), stop, *commands]:
+        if command == stop:
+            for name in stop.split()[3:]:
+                server.stop(name)
+        else:
+            called = command.removeprefix("docker compose exec -T postgres ")
+            assert called != command
+            subprocess.run(["bash", "-c", called], cwd=tmp_path, check=True)
+    analysts_read(server)
+    for user, database in (("dagster", "warehouse"), ("loader", "dagster")):
+        password = (server.folder / "secrets" / f"{user}-password").read_text().strip()
+        with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+            postgres.ask(server.postgres.url(database, user, password), "SELECT 1")
+    for name in ("code-server", "web", "web-readonly", "proxy"):
+        server.start(name)
+    for name in ("code-server", "web"):
+        wait_for(lambda name=name: server.healthy(name), f"{name} is not healthy")  # type: ignore[misc]
+    server.start("daemon")
+    assert {run: before[run]["status"] for run in before} == {
+        run: it["status"] for run, it in engineer.runs().items() if run in before
+    }
+    run = engineer.launch("users_job")
+    engineer.wait(run, "SUCCESS", "FAILURE")
+    assert engineer.status(run) == "SUCCESS", engineer.messages(run)
+    assert exact(server)
+
+
+def compose_home(folder: Path, **settings: str) -> Path:
+    """A copy of `deploy/compose` with the settings of its example, and these."""
+    home = folder / "compose"
+    shutil.copytree(DEPLOY / "compose", home, ignore=shutil.ignore_patterns("secrets", ".env"))
+    lines = [f"{name}={value}\n" for name, value in settings.items()]
+    (home / ".env").write_text((home / ".env.example").read_text() + "".join(lines))
+    return home
+
+
+def test_a_second_deployment_has_names_and_ports_of_its_own(tmp_path: Path) -> None:
+    """Two on one server share no volume, network or port, as far as Compose says so."""
+    found = config(compose_home(tmp_path, COMPOSE_PROJECT_NAME="second", HTTP_PORT="8080", HTTPS_PORT="8443"))
+    assert {it["name"].partition("_")[0] for kind in ("volumes", "networks") for it in found[kind].values()} == {
+        "second"
+    }
+    proxy = found["services"]["proxy"]
+    assert [(port["published"], port["target"]) for port in proxy["ports"]] == [
+        ("8080", 8080),
+        ("8443", 8443),
+        ("8443", 8443),
+    ]
+    assert (proxy["environment"]["HTTP_PORT"], proxy["environment"]["HTTPS_PORT"]) == ("8080", "8443")
+
+
+def test_an_override_opens_postgres_to_analysts(tmp_path: Path) -> None:
+    """What the README gives to be written into `compose.override.yaml` has Compose publish Postgres on loopback."""
+    [override] = re.findall("```yaml\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    home = compose_home(tmp_path)
+    (home / "compose.override.yaml").write_text(override)
+    found = config(home)
+    service = found["services"]["postgres"]
+    assert [network for network in service["networks"] if not found["networks"][network].get("internal")] == ["outside"]
+    assert "database" in service["networks"]
+    assert [(port["host_ip"], port["published"], port["target"]) for port in service["ports"]] == [
+        ("127.0.0.1", "5432", 5432)
+    ]
 
 
 def test_secrets_stay_where_they_are_needed(server: Team) -> None:

@@ -15,7 +15,7 @@ from analytics_assets import warehouse
 from analytics_assets.environment import PROJECT
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in
 from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.postgres import LOADER, PASSWORD, READER, Server
+from analytics_assets_tests.postgres import ADMIN, LOADER, PASSWORD, READER, Server
 from analytics_assets_tests.test_postgres import use
 
 README = (PROJECT / "deploy" / "README.md").read_text().partition("## Backing up")[2]
@@ -37,8 +37,14 @@ def folder(tmp_path: Path) -> Path:
 
 def command(beginning: str) -> str:
     """The command of the README's part on backups that begins so."""
-    [line] = re.findall(rf"^{re.escape(beginning)} .*$", README, re.MULTILINE)
+    [line] = re.findall(rf"^{re.escape(beginning)}.*$", README, re.MULTILINE)
     return str(line)
+
+
+def in_container(beginning: str) -> str:
+    """The command that begins so in the container of Postgres, to be called here."""
+    container = "docker compose exec -T postgres "
+    return command(container + beginning).removeprefix(container)
 
 
 def shell(line: str, folder: Path) -> None:
@@ -110,23 +116,28 @@ def test_a_restored_postgres_database_is_gone_on_with(
     postgres_server: Server, api: ContractApi, materialize: Materialize, query: Query, folder: Path,
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
-    """Dump and restore keep comments, views, grants, and all that the next sync needs."""
-    database, restored = postgres_server.new_database(), postgres_server.new_database()
+    """Dump and restore keep comments, views, grants, who may enter, and all that the next sync needs."""
+    database = postgres_server.new_database()
     names = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD")
-    for name, value in zip(names, ("127.0.0.1", str(postgres_server.port), LOADER, PASSWORD), strict=True):
+    for name, value in zip(names, ("127.0.0.1", str(postgres_server.port), ADMIN, PASSWORD), strict=True):
         monkeypatch.setenv(name, value)
     use(monkeypatch, postgres_server.url(database))
     request.getfixturevalue("backed_up")
     with closing(postgres_server.connect(database)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC")
+        cursor.execute(f"GRANT CONNECT ON DATABASE {database} TO {READER}")
         cursor.execute(f"GRANT USAGE ON SCHEMA analytics TO {READER}; GRANT SELECT ON analytics.users TO {READER}")
     comments = query(COMMENTS["postgres"])
-    shell(command("pg_dump").replace("dbname=warehouse", f"dbname={database}"), folder)
+    shell(in_container("pg_dump --format=custom warehouse").replace(" warehouse ", f" {database} "), folder)
     live(api, materialize)
-    shell(command("pg_restore").replace("dbname=warehouse", f"dbname={restored}"), folder)
-    use(monkeypatch, postgres_server.url(restored))
+    shell(in_container("dropdb --force warehouse").replace("warehouse", database), folder)
+    shell(in_container("pg_restore --create --exit-on-error --dbname=postgres < backup/warehouse"), folder)
     assert query(COMMENTS["postgres"]) == comments
     goes_on(api, materialize, query)
-    with closing(postgres_server.connect(restored, READER)) as connection, connection.cursor() as cursor:
+    with closing(postgres_server.connect("postgres", ADMIN)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT datacl::text FROM pg_database WHERE datname = %s", [database])
+        assert cursor.fetchone() == (f"{{{LOADER}=CTc/{LOADER},=T/{LOADER},{READER}=c/{LOADER}}}",)
+    with closing(postgres_server.connect(database, READER)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM analytics.users")
         assert cursor.fetchone() == (251,)
 

@@ -8,10 +8,9 @@ REVOKE CONNECT ON DATABASE dagster FROM PUBLIC;
 CREATE ROLE loader LOGIN PASSWORD :'loader';
 CREATE DATABASE warehouse OWNER loader;
 REVOKE CONNECT ON DATABASE warehouse FROM PUBLIC;
--- Who reads: CREATE ROLE ann LOGIN PASSWORD '...' IN ROLE analysts
+-- Who reads, see analysts.sql: CREATE ROLE ann LOGIN PASSWORD '...' IN ROLE analysts
 CREATE ROLE analysts;
 GRANT CONNECT ON DATABASE warehouse TO analysts;
 \connect warehouse
 CREATE SCHEMA analytics AUTHORIZATION loader;
 GRANT USAGE ON SCHEMA analytics TO analysts;
-ALTER DEFAULT PRIVILEGES FOR ROLE loader IN SCHEMA analytics GRANT SELECT ON TABLES TO analysts;
