@@ -65,7 +65,7 @@ class SyncConfig(dg.Config):
 @dg.resource(description="Reads a resource while the one before it is loaded, and keeps the warehouse open meanwhile.")
 def readings(_: dg.InitResourceContext) -> Iterator[Readings]:
     """One object for the whole run, since all its steps are executed in one process."""
-    with warehouse.kept_open(), closing(Readings()) as readings:
+    with closing(Readings()) as readings, warehouse.kept_open():  # others have the file before readings are ended
         yield readings
 
 
@@ -79,7 +79,9 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         dagster_dlt_translator=Translator(),
     )
     def load(
-        context: dg.AssetExecutionContext, config: SyncConfig, readings: dg.ResourceParam[Readings]
+        context: dg.AssetExecutionContext,
+        config: SyncConfig,  # from which Dagster has the schema; `_sync` asks for that of other ops too
+        readings: dg.ResourceParam[Readings],
     ) -> dg.MaterializeResult[Any]:
         with _explained(context, table) as known:
             with warehouse.connection() as client:
@@ -93,7 +95,10 @@ def _asset(table: Table) -> dg.AssetsDefinition:
             with readings.read(table) as (pipeline, sync), warehouse.writing():
                 pipeline.normalize()
                 load_id = pipeline.load().loads_ids[0]
-                metadata = _entered(table, sync, before)
+                with warehouse.connection() as client:
+                    counts = ledger.enter(client, table, sync)
+            known |= {"done": "was loaded, but what it holds could not be described", "held": "The rows are there."}
+            metadata = _metadata(table, sync, before, counts)
         return dg.MaterializeResult(asset_key=table.name, metadata={**metadata, "load_id": load_id})
 
     return load
@@ -108,8 +113,10 @@ def _of_the_run(context: dg.AssetExecutionContext) -> list[Table]:
 
 def _sync(context: dg.AssetExecutionContext, table: Table, last: ledger.LastSync) -> Sync:
     """A sync with the limits that the run has for it, given the last one."""
-    ops: Any = context.run.run_config.get("ops", {})  # the table may be another than that of the op that is running
-    config = SyncConfig(**ops.get(table.name, {}).get("config", {}))
+    # Not the run's own configuration, in which what the job sets by default is missing; nor that of the op that is
+    # running, which may be another.
+    ops = context.op_execution_context.get_step_execution_context().resolved_run_config.ops
+    config = SyncConfig(**cast(dict[str, Any], ops[table.name].config))
     least_rows = ledger.least_rows(last, float(os.environ["SHRINKING_SHARE"]))
     return Sync(
         window_start=None if config.whole else _window_start(context, table, last),
@@ -130,10 +137,9 @@ def _window_start(context: dg.AssetExecutionContext, table: Table, last: ledger.
     return last.started_at - timedelta(hours=float(os.environ["WINDOW_OVERLAP_HOURS"]))
 
 
-def _entered(table: Table, sync: Sync, before: Before) -> dict[str, Any]:
-    """Enter a sync that has just been loaded into the ledger; what it and the reading say, as metadata."""
+def _metadata(table: Table, sync: Sync, before: Before, counts: ledger.Counts) -> dict[str, Any]:
+    """What there is to say of a sync that has been loaded and entered."""
     with warehouse.connection() as client:
-        counts = ledger.enter(client, table, sync)
         name, shown = tables.full_name(client, table), profile.of(client, table, counts.total)
     metadata = {
         **shown,
@@ -145,14 +151,23 @@ def _entered(table: Table, sync: Sync, before: Before) -> dict[str, Any]:
         "pages": sync.pages,
         "resumed_pages": sync.resumed_pages,
         "calls": sync.calls,
-        "calls_left": budget().left(),
+        **_calls_left(),
         "extra_fields": sorted(sync.extra_fields),
-        "seconds": round((datetime.now(UTC) - sync.started_at).total_seconds(), 2),
+        "seconds": round((datetime.now(UTC) - sync.began_at).total_seconds(), 2),
         "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
         "dagster/table_name": name,
         "api": api_name(),
     }
     return metadata if sync.window_start is None or before is None else metadata | _known(sync, before, metadata)
+
+
+def _calls_left() -> dict[str, int]:
+    """Nothing where it cannot be asked just now, for which no sync that has been loaded is to fail."""
+    try:
+        return {"calls_left": budget().left()}
+    except requests.RequestException as error:
+        logger.warning("%s", error)
+        return {}
 
 
 def _known(sync: Sync, before: history.Materialization, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -170,13 +185,12 @@ def _known(sync: Sync, before: history.Materialization, metadata: dict[str, Any]
 def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict[str, str]]:
     """Turns an error into a request for another try where that may help, else into a failure a person can act on.
 
-    What the table holds is to be put under `held` as soon as it is known.
+    What the table holds is to be put under `held` as soon as it is known, and what has become of it under `done`.
     """
-    known = {"held": "What the table holds could not be asked."}
+    known = {"done": "was not loaded", "held": "What the table holds could not be asked."}
     try:
         yield known
     except Exception as error:
-        warehouse.release()  # another try waits
         cause, retries = causes(error)[-1], int(os.environ["SYNC_RETRIES"])
         # Of errors that are not known to be free of learners' data the message is not shown, nor what led to them.
         shown = cause if isinstance(cause, SHOWN) or type(cause).__module__.startswith("analytics_assets.") else None
@@ -192,10 +206,11 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         )
         if transient and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
+            warehouse.release(for_good=True)  # Dagster waits, after other ops, and does not say when
             logger.warning("%s: %s; the whole resource is read again in %.0f s", table.name, text, seconds)
             raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from shown
         when = "later" if transient else "once that is settled"
-        what = f"{table.name} was not loaded: {text}. {known['held']} Materialize it again {when}."
+        what = f"{table.name} {known['done']}: {text}. {known['held']} Materialize it again {when}."
         raise dg.Failure(what, {"cause": text}, allow_retries=False) from shown
 
 

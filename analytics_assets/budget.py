@@ -21,10 +21,13 @@ from filelock import FileLock
 from pyrate_limiter import Duration, Rate, StateStore, TokenBucket
 from pyrate_limiter.clocks import AbstractClock, WallClock
 
+from analytics_assets.environment import WrongSetting
+
 logger = logging.getLogger(__name__)
 
 BLOCK = 20  # calls that a process takes at once; what it does not use of them is lost when it ends
 WORTH_SAYING = 5.0  # seconds
+MOST_SECONDS = 10  # for the database to answer
 TABLE = "api_call_budget"
 State = tuple[float, ...]
 
@@ -54,16 +57,45 @@ class FileStore(StateStore):
         self._file.unlink(missing_ok=True)
 
 
+def database() -> str | None:
+    """dlt's secret `api_budget_url`; None where a file has the budget.
+
+    Raises `WrongSetting`, without the URL, where psycopg2 is missing or would take a part of the password for something
+    else: it quotes everything else in its messages.
+    """
+    url = str(dlt.secrets.get("api_budget_url") or "").strip()  # dlt leaves the end of a file's line
+    if not url:
+        return None
+    try:
+        import psycopg2.extensions
+
+        parts = psycopg2.extensions.parse_dsn(url)
+    except ImportError:
+        raise WrongSetting(
+            "API_BUDGET_URL needs a driver: python -m pip install -c constraints.txt -e '.[postgres]'"
+        ) from None
+    except psycopg2.ProgrammingError:
+        parts = None
+    if parts is None or any("@" in value for name, value in parts.items() if name not in ("user", "password")):
+        raise WrongSetting(
+            "API_BUDGET_URL cannot be read; see .env.example for its form, and escape @, / and the like in its password"
+        )
+    return url
+
+
 @contextmanager
 def _asking(url: str) -> Iterator[Any]:
     """A cursor of one transaction. The connection ends with it: nothing is to be kept alive through hours of waiting.
 
-    A database that cannot be had is `requests.ConnectionError`, so that it is tried again as the API itself is.
+    A database that cannot be had is `requests.ConnectionError`, so that it is tried again as the API itself is; so is
+    one that takes longer than `MOST_SECONDS`, during which not even an interrupt is heard.
     """
-    import psycopg2  # of the extra `postgres`
+    import psycopg2
 
+    limits = {"connect_timeout": MOST_SECONDS, "tcp_user_timeout": MOST_SECONDS * 1000}
     try:
-        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(url, **limits)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = {MOST_SECONDS * 1000}")  # as an option PgBouncer refuses it
             yield cursor
     except psycopg2.OperationalError as error:
         raise requests.ConnectionError(f"the database of API_BUDGET_URL cannot be asked: {error}".strip()) from None
@@ -169,6 +201,6 @@ def budget() -> Budget:
 
 @lru_cache
 def _budget(folder: str, _: str | None, an_hour: str, burst: str) -> Budget:
-    url = str(dlt.secrets.get("api_budget_url") or "").strip()  # dlt leaves the end of a file's line
+    url = database()
     store = PostgresStore(url) if url else FileStore(Path(folder) / "calls.json")
     return Budget(store, int(an_hour), int(burst))

@@ -10,9 +10,10 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import dlt
 import requests
@@ -82,12 +83,13 @@ def is_transient(error: BaseException | None) -> bool:
     )
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True)
+class Call:
     """A request that is ready to be sent through `pool`: its target is what HTTP calls so, its URL is for messages."""
 
     pool: urllib3.HTTPConnectionPool
     target: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)  # the token is among them
     url: str
 
 

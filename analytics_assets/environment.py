@@ -6,6 +6,7 @@ Every name that the project or its libraries are configured by, and that has a d
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dotenv import load_dotenv
 
@@ -59,7 +60,9 @@ COUNTS = ("API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES")
 
 def check() -> None:
     """Raise `WrongSetting` for what cannot mean anything, before anything is started that would need it."""
-    from analytics_assets.schema import RESOURCES  # not above: loading the environment comes first of all
+    # Not above: loading the environment comes first of all.
+    from analytics_assets import budget, published
+    from analytics_assets.schema import RESOURCES
 
     numbers = {name: r"\d*\.?\d+" for name, default in DEFAULTS.items() if re.fullmatch(r"[\d.]+", default)}
     patterns = numbers | dict.fromkeys(COUNTS, r"[1-9]\d*") | {"PUBLISHED_MODE": "[46][046]{2}"}
@@ -70,13 +73,26 @@ def check() -> None:
         raise WrongSetting(
             "MASKING_KEY masks the published copy, which a server has not; grant columns, or views there"
         )
-    for name in (name for name, value in os.environ.items() if name.startswith(WINDOW) and value):
-        try:
-            bounded = os.environ[name].format(start=1, end=2) != os.environ[name]
-        except (LookupError, ValueError):
-            bounded = False
-        if name.removeprefix(WINDOW).lower() not in RESOURCES or not bounded:
-            raise WrongSetting(f"{name} must name a resource, and be a path like /v1/users?start={{start}}&end={{end}}")
+    published.masking_key()
+    budget.database()
+    if not _has(os.environ["API_RESOURCE_PATH"], resource="users"):
+        raise WrongSetting(f"API_RESOURCE_PATH must be a path like {DEFAULTS['API_RESOURCE_PATH']}")
+    names = {f"{WINDOW}{name.upper()}" for name in RESOURCES}
+    for name in (name for name, value in os.environ.items() if name.upper().startswith(WINDOW) and value):
+        if name not in names or not _has(os.environ[name], start=1, end=2):
+            raise WrongSetting(
+                f"{name} must name a resource in capitals, and be a path like /v1/users?start={{start}}&end={{end}}"
+            )
+
+
+def _has(path: str, **values: object) -> bool:
+    """Whether it is a path, without a host, that can be filled with these values, and takes one at least."""
+    try:
+        filled = path.format(**values)
+    except (LookupError, ValueError, AttributeError):
+        return False
+    parts = urlsplit(filled)
+    return filled != path and not (parts.scheme or parts.netloc)
 
 
 def load() -> None:

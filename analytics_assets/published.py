@@ -18,6 +18,7 @@ import duckdb
 import sqlglot.expressions as sql
 
 from analytics_assets import dictionary, warehouse
+from analytics_assets.environment import WrongSetting
 from analytics_assets.schema import (
     EMAIL,
     MARTS,
@@ -39,18 +40,16 @@ COPY = "published_copy"  # what the new file is called while it is filled
 LEAST_KEY_LENGTH = 16
 
 
-class WeakKey(Exception):
-    """The masking key is too short to keep anything secret."""
-
-
 def masking_key() -> bytes | None:
-    """dlt's secret `masking_key`; None where personal data is published as it is. Raises `WeakKey`."""
+    """dlt's secret `masking_key`; None where personal data is published as it is. Raises `WrongSetting`."""
     secret = os.environ.get("MASKING_KEY", dlt.secrets.get("masking_key"))
     if secret is None:
         return None
     key = str(secret).strip().encode()
     if len(key) < LEAST_KEY_LENGTH:
-        raise WeakKey(f"MASKING_KEY has {len(key)} characters, and {LEAST_KEY_LENGTH} are the least that keep a secret")
+        raise WrongSetting(
+            f"MASKING_KEY has {len(key)} characters, and {LEAST_KEY_LENGTH} are the least that keep a secret"
+        )
     return key
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -149,4 +150,4 @@ def _page(call: Call) -> int:
 
 def _at_page(call: Call, page: int) -> Call:
     """The same call for another page."""
-    return call._replace(target=PAGE.sub(str(page), call.target), url=PAGE.sub(str(page), call.url))
+    return replace(call, target=PAGE.sub(str(page), call.target), url=PAGE.sub(str(page), call.url))

@@ -1,7 +1,10 @@
 """Resources are read one after the other in a thread, each into its own pipeline, ahead of who loads them.
 
-So the API's latency and the work of the warehouse overlap. How pages are read belongs in `readahead`; what becomes of
-a resource that has been read, in `assets`.
+So the API's latency and the work of the warehouse overlap. Nothing bounds how far ahead: while one is loaded, all that
+are to come may have been read, and wait as Parquet files. Each is kept from other runs from when its reading begins
+until it is loaded; no two runs wait for each other, since all take the resources in the same order.
+
+How pages are read belongs in `readahead`; what becomes of a resource that has been read, in `assets`.
 """
 
 import gc
@@ -50,11 +53,11 @@ class Readings:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reading")
 
     def due(self, table: Table, of_the_run: list[Table]) -> list[Table]:
-        """What is to be begun now that `table` is wanted: at first all of the run, later what is tried again."""
+        """What is to be begun now that `table` is wanted: at first it and all behind it, later what is tried again."""
         if table.name in self._begun:
             return []
         is_first, self._is_first = self._is_first, False
-        return of_the_run if is_first else [table]
+        return of_the_run[of_the_run.index(table) :] if is_first else [table]
 
     def begin(self, table: Table, sync: Sync) -> None:
         """Read the table as soon as those that were begun before it have been read."""
@@ -92,7 +95,7 @@ class Readings:
 @contextmanager
 def _reading(table: Table, sync: Sync, giving_up: Event) -> Iterator[Pipeline]:
     with warehouse.syncing(table.name, giving_up) as pipeline, _pages_kept(table, giving_up) as log:
-        sync.started_at = datetime.now(UTC)
+        sync.started_at = sync.began_at = datetime.now(UTC)
         if len(log):
             sync.window_start = None  # a reading of the whole that was broken off is gone on with
         with collecting_less_garbage(), closing(sync):

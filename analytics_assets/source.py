@@ -5,7 +5,7 @@ import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import dlt
 import requests
@@ -118,12 +118,12 @@ def _window_setting(table: Table) -> str:
     return f"{WINDOW}{table.name.upper()}"
 
 
-def _window(table: Table, sync: Sync) -> tuple[str, dict[str, str]]:
+def _window(table: Table, sync: Sync) -> tuple[str, dict[str, list[str]]]:
     """Path and parameters that ask for the window of `sync`, in seconds since 1970."""
     assert sync.window_start
     bounds = {"start": int(sync.window_start.timestamp()), "end": math.ceil(sync.started_at.timestamp())}
     parts = urlsplit(os.environ[_window_setting(table)].format(**bounds))
-    return parts.path, dict(parse_qsl(parts.query))
+    return parts.path, parse_qs(parts.query, keep_blank_values=True)
 
 
 def _path(table: Table) -> str:

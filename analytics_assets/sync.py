@@ -35,12 +35,14 @@ class Sync:
     """One reading of one resource: when it started, what it may do without, and what it took so far.
 
     With `window_start` only the rows are read that the API dates from there to `started_at`, else all of them.
-    `known_pages` is where the resource ended last time; `resumed_pages` had been read by a sync that was broken off.
-    Fewer rows than `least_rows`, where all are read, are `TooFewRows`, a larger share of unreadable rows than
-    `rejected_share` (and more than ten) `TooManyRejected`; both before anything is loaded.
+    `known_pages` is where the resource ended last time; `resumed_pages` had been read by a sync that was broken off,
+    when that started: what is read now began at `began_at`. Fewer rows than `least_rows`, where all are read, are
+    `TooFewRows`, a larger share of unreadable rows than `rejected_share` (and more than ten) `TooManyRejected`; both
+    before anything is loaded.
     """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     window_start: datetime | None = None
     least_rows: int = 0
     rejected_share: float = 0.0

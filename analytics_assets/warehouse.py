@@ -48,7 +48,11 @@ def syncing(name: str, giving_up: Event) -> Iterator[dlt.Pipeline]:
         name, pipelines = f"{DATASET}_{name}", folder / "pipelines"
         if (pipelines / name).exists():
             shutil.rmtree(pipelines / name)  # dlt's own `drop` would make the pipeline twice
-        yield dlt.pipeline(name, str(pipelines), destination=dlt.destination("warehouse"), dataset_name=DATASET)
+        try:
+            yield dlt.pipeline(name, str(pipelines), destination=dlt.destination("warehouse"), dataset_name=DATASET)
+        except BaseException:
+            shutil.rmtree(pipelines / name, ignore_errors=True)  # there are rows in it
+            raise
 
 
 @contextmanager
@@ -162,13 +166,19 @@ def kept_open() -> Iterator[None]:
         try:
             yield
         finally:
-            _kept.remove(stack)
+            if stack in _kept:
+                _kept.remove(stack)
 
 
-def release() -> None:
-    """Let others have the file, if it is kept open: to be called before anything that takes long."""
+def release(*, for_good: bool = False) -> None:
+    """Let others have the file, if it is kept open: to be called before anything that takes long.
+
+    Where it is not known when that begins, `for_good`: from here on it is closed after each use.
+    """
     for stack in _kept:
         stack.close()
+    if for_good:
+        _kept.clear()
 
 
 class MixedData(Exception):

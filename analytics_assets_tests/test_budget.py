@@ -1,17 +1,26 @@
 """The budget of calls: never more than allowed, over threads and processes, and no waiting before it is spent."""
 
+import re
+import socket
 import subprocess
 import sys
+import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import requests
 
-from analytics_assets.budget import BLOCK, Budget, FileStore, PostgresStore, budget
-from analytics_assets_tests.conftest import Materialize
-from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.postgres import Server
+from analytics_assets import environment
+from analytics_assets.budget import BLOCK, TABLE, Budget, FileStore, PostgresStore, budget
+from analytics_assets.history import failure_text
+from analytics_assets.schema import RESOURCES
+from analytics_assets.source import page_log
+from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.contract_api import ContractApi, Handler
+from analytics_assets_tests.postgres import ADMIN, Server
 from analytics_assets_tests.virtual import Time
 
 
@@ -103,3 +112,98 @@ def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.Monkey
     with pytest.raises(requests.ConnectionError, match="the database of API_BUDGET_URL cannot be asked") as raised:
         budget()
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg2://loader:s3cret@127.0.0.1/db",
+        "'postgresql://loader:s3cret@127.0.0.1/db'",
+        "postgresql://loader:s3c/ret@127.0.0.1/db",
+        "postgresql://loader:s3c@ret@127.0.0.1/db",
+        "postgresql://loader:s3c%ret@127.0.0.1/db",
+        "postgresql://loader:p@s3c/ret@127.0.0.1/db",
+    ],
+)
+def test_a_budget_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """An address that the driver would misunderstand is said before anything starts, and nothing of it is shown."""
+    pytest.importorskip("psycopg2")
+    monkeypatch.setenv("API_BUDGET_URL", url)
+    for ask in (budget, environment.check):
+        with pytest.raises(environment.WrongSetting, match=r"API_BUDGET_URL cannot be read; see \.env") as raised:
+            ask()
+        shown = "".join(traceback.format_exception(raised.value))
+        assert not re.search("s3c|ret@|loader", shown)
+
+
+def test_a_budget_without_the_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has not installed the driver learns how, before anything starts."""
+    monkeypatch.setenv("API_BUDGET_URL", "postgresql://loader@127.0.0.1/db")
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    monkeypatch.delitem(sys.modules, "psycopg2.extensions", raising=False)
+    with pytest.raises(environment.WrongSetting, match=r"API_BUDGET_URL needs a driver: .*\[postgres\]"):
+        environment.check()
+
+
+def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that accepts a connection and says nothing is one that is away, and not waited for for ever."""
+    pytest.importorskip("psycopg2")
+    monkeypatch.setattr("analytics_assets.budget.MOST_SECONDS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db")
+        ends = threading.Timer(30, silent.shutdown, [socket.SHUT_RDWR])  # or without a limit it never ended
+        ends.start()
+        with pytest.raises(requests.ConnectionError, match="timeout expired"):
+            budget()
+        ends.cancel()
+
+
+@pytest.mark.postgres
+def test_a_budget_that_is_locked_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a lock that somebody has left on it."""
+    psycopg2 = pytest.importorskip("psycopg2")
+    time = Time()
+    budget = Budget(PostgresStore(postgres_url), an_hour=1, burst=20, clock=time)
+    budget.take(time)
+    monkeypatch.setattr("analytics_assets.budget.MOST_SECONDS", 1)
+    with closing(psycopg2.connect(postgres_url)) as other, other.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {TABLE}")
+        with pytest.raises(requests.ConnectionError, match="statement timeout"):
+            budget.left()
+
+
+def test_what_is_loaded_stays_so_where_it_cannot_be_described(
+    api: ContractApi, materialize: Materialize, query: Query, tmp_path: Path
+) -> None:
+    """What fails after a sync was entered is said to be that, and keeps no pages for the next to go on with."""
+
+    def answer(handler: Handler) -> None:
+        (tmp_path / "dlt" / "calls.json").write_text("broken")
+        handler.send(200, api.render("users", 1, 100))
+
+    api.rows["users"] = [{"id": 1}]
+    api.always["users"] = answer
+    [failure] = materialize("users").get_step_failure_events()
+    assert "users was loaded, but what it holds could not be described: " in failure_text(failure)
+    assert query("SELECT row_count FROM syncs") == [(1,)]
+    with closing(page_log(RESOURCES["users"])) as log:
+        assert not len(log)
+
+
+@pytest.mark.postgres
+def test_a_budget_that_has_gone_away_fails_no_sync(
+    api: ContractApi, materialize: Materialize, postgres_server: Server, monkeypatch: pytest.MonkeyPatch, query: Query
+) -> None:
+    """Calls that were taken are enough: that it cannot be said how many are left costs the sync nothing."""
+    name = postgres_server.new_database()
+    monkeypatch.setenv("API_BUDGET_URL", postgres_server.url(name))
+
+    def answer(handler: Handler) -> None:
+        with closing(postgres_server.connect("postgres", ADMIN)) as connection, connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        handler.send(200, api.render("users", 1, 100))
+
+    api.always["users"] = answer
+    [event] = materialize("users").get_asset_materialization_events()
+    assert "calls_left" not in event.materialization.metadata
+    assert query("SELECT count(*) FROM syncs") == [(1,)]

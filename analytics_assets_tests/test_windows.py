@@ -6,6 +6,7 @@ Rows of the test's own API are dated by `created_at`; a window begins at the sta
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import dagster as dg
 import duckdb
 import pytest
 import requests
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 
 from analytics_assets import environment
 from analytics_assets.assets import assets, readings
@@ -308,12 +311,41 @@ def test_the_reconciliation_has_its_schedule() -> None:
     ]
 
 
+def test_what_the_reconciliation_asks_for_is_read_whole(
+    windows: ContractApi, sync: Metadata, instance: dg.DagsterInstance, query: Query
+) -> None:
+    """The run that its schedule requests reads all rows, where any other reads a window."""
+    sync()
+    sync()
+    # As it is where there is a window.
+    automation = runpy.run_path(str(environment.PROJECT / "analytics_assets" / "automation.py"))
+    schedule, job = automation["reconciliation_schedule"], automation["reconciliation_job"]
+    there = dg.Definitions(assets, jobs=[job], resources={"readings": readings}, executor=dg.in_process_executor)
+    job = there.resolve_job_def(job.name)
+    with dg.build_schedule_context(instance) as context:
+        [request] = schedule.evaluate_tick(context).run_requests
+    asked = instance.create_run_for_job(job, run_config=request.run_config)
+    assert execute_run(InMemoryJob(job), asked, instance).success
+    assert query("SELECT window_start IS NULL, row_count FROM syncs ORDER BY started_at") == [
+        (True, 300),
+        (False, 0),
+        (True, 300),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("API_WINDOW_USERS", "/v1/users"), ("API_WINDOW_USER", "/v1/users?start={start}"), ("API_WINDOW_USERS", "/{x}")],
+    [
+        ("API_WINDOW_USERS", "/v1/users"),
+        ("API_WINDOW_USER", "/v1/users?start={start}"),
+        ("API_WINDOW_users", "/v1/users?start={start}"),
+        ("API_WINDOW_USERS", "https://127.0.0.1/v1/users?start={start}"),
+        ("API_WINDOW_USERS", "//127.0.0.1/v1/users?start={start}"),
+        ("API_WINDOW_USERS", "/{x}"),
+    ],
 )
 def test_a_window_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """A misspelled resource, or a path without a bound, is said with the setting's name before anything starts."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(environment.WrongSetting, match=f"{name} must name a resource, and be a path like"):
+    with pytest.raises(environment.WrongSetting, match=f"{name} must name a resource in capitals, and be a path like"):
         environment.check()
