@@ -106,7 +106,7 @@ def run() -> int:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             instance=instance,
             asset_selection=[dg.AssetKey(name) for name in selection] or None,
-            tags={history.PROCESS_TAG: str(os.getpid())},
+            tags={history.PROCESS_TAG: history.this_process()},
             raise_on_error=False,
         )
 

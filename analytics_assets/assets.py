@@ -62,7 +62,7 @@ class SyncConfig(dg.Config):
     )
 
 
-@dg.resource(description="Reads a resource while the one before it is loaded, and keeps the warehouse open meanwhile.")
+@dg.resource(description="Reads resources while others are loaded, and keeps the warehouse open meanwhile.")
 def readings(_: dg.InitResourceContext) -> Iterator[Readings]:
     """One object for the whole run, since all its steps are executed in one process."""
     with closing(Readings()) as readings, warehouse.kept_open():  # others have the file before readings are ended

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import dagster as dg
 from dagster import AutomationCondition
 from dagster._core.errors import DagsterUserCodeUnreachableError
 
-PROCESS_TAG = "analytics_assets/process"
+PROCESS_TAG = ".dagster/analytics_assets/process"  # hidden in the UI; the value names machine and process
 SERVER_TAG = ".dagster/grpc_info"  # Dagster's own: the code server that has launched a run as a process of its own
 
 
@@ -65,14 +66,29 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     lost = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        process = "" if run.parent_run_id else run.tags.get(PROCESS_TAG)  # a repeated run has the tags of the first
-        if process and not _is_alive(int(process)):
-            instance.report_run_failed(run, f"Process {process}, which executed this run, is gone.")
-            lost.append(run.run_id)
-        elif _is_disowned(run) and not (instance.get_run_by_id(run.run_id) or run).is_finished:
-            instance.report_run_failed(run, "The code server that executed this run ended before it did.")
+        process = "" if run.parent_run_id else run.tags.get(PROCESS_TAG, "")  # a repeated run has the tags of the first
+        if _is_gone(process):
+            why = f"Process {process}, which executed this run, is gone."
+        elif _is_disowned(run):
+            why = "The code server that executed this run ended before it did."
+        else:
+            continue
+        now = instance.get_run_by_id(run.run_id)
+        if now and now.status == dg.DagsterRunStatus.STARTED:  # it may have ended meanwhile
+            instance.report_run_failed(now, why)
             lost.append(run.run_id)
     return lost
+
+
+def this_process() -> str:
+    """The value of `PROCESS_TAG` for a run that this process executes."""
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _is_gone(process: str) -> bool:
+    """Whether it was a process of this machine, and is no more; of another machine's nothing is known."""
+    machine, _, number = process.rpartition("/")
+    return machine == socket.gethostname() and not _is_alive(int(number))
 
 
 def _is_disowned(run: dg.DagsterRun) -> bool:

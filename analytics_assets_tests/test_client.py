@@ -180,3 +180,13 @@ def test_credentials_in_the_url_are_not_shown(api: ContractApi, fault: Answer) -
     ):
         session.get(f"{api.url}/v1/users".replace("//", "//user:secret@"))
     assert "secret" not in str(raised.value)
+
+
+def test_a_call_does_not_show_the_token(api: ContractApi) -> None:
+    """Printed, in a message or a debugger, a call shows where it goes, and not what opens the door there."""
+    with client.session(adapter := client.JsonAdapter()) as session:
+        request = session.prepare_request(requests.Request("GET", f"{api.url}/v1/users"))
+        call = adapter.call(request)
+    assert TOKEN in str(call.headers)
+    assert TOKEN not in repr(call)
+    assert "/v1/users" in repr(call)

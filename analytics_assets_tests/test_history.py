@@ -1,16 +1,25 @@
 """When what is made from other assets is made anew, asked of real runs of a small graph of the marts' shape."""
 
+import socket
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 
-from analytics_assets.history import PROCESS_TAG, end_lost_runs, follow_parents
+from analytics_assets.history import (
+    PROCESS_TAG,
+    end_lost_runs,
+    follow_parents,
+    last_materialization,
+    this_process,
+)
 
 Made = Callable[..., dg.ExecuteInProcessResult]
 Requested = Callable[..., set[str]]
 BROKEN: set[str] = set()  # assets that cannot be made
+NOW = datetime.now(UTC)  # for all ticks, or a midnight in a test would have everything made anew
 
 
 def _asset(name: str, *parents: str) -> dg.AssetsDefinition:
@@ -53,7 +62,7 @@ def requested(instance: dg.DagsterInstance) -> Requested:
     """Ticks of the sensor; each gives what it asks for in one run."""
     cursor = None
 
-    def evaluate(time: datetime | None = None) -> set[str]:
+    def evaluate(time: datetime = NOW) -> set[str]:
         nonlocal cursor
         result = dg.evaluate_automation_conditions(DEFS, instance, cursor=cursor, evaluation_time=time)
         cursor = result.cursor
@@ -62,9 +71,9 @@ def requested(instance: dg.DagsterInstance) -> Requested:
     return evaluate
 
 
-def begin(instance: dg.DagsterInstance, *names: str) -> dg.DagsterRun:
+def begin(instance: dg.DagsterInstance, *names: str, **tags: str) -> dg.DagsterRun:
     """A run that is to make these assets, and has begun."""
-    run = instance.create_run_for_job(JOB, asset_selection=frozenset(map(dg.AssetKey, names)))
+    run = instance.create_run_for_job(JOB, asset_selection=frozenset(map(dg.AssetKey, names)), tags=tags)
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", run.job_name, message=""), run.run_id)
     return run
 
@@ -151,7 +160,7 @@ def test_what_cannot_be_made_is_asked_for_once(
     make("progress", "copy")
     make("copy")
     assert requested() == set()
-    assert requested(datetime.now(UTC) + timedelta(days=1)) == MARTS
+    assert requested(NOW + timedelta(days=2)) == MARTS
 
 
 def test_what_a_failed_parent_has_blocked_is_made_without_it(
@@ -174,21 +183,34 @@ def test_what_a_failed_parent_has_blocked_is_made_without_it(
 
 def test_marts_are_made_every_day(make: Made, requested: Requested, instance: dg.DagsterInstance) -> None:
     """Without any update they are asked for on the next day by UTC, once, and not again that day if that fails."""
-    now = datetime.now(UTC)
-    tomorrow = datetime.combine(now + timedelta(days=1), datetime.min.time(), UTC)
     make()
+    made = last_materialization(instance, "joined")
+    assert made
+    tomorrow = datetime.combine(made.time + timedelta(days=1), datetime.min.time(), UTC)
     assert requested(tomorrow - timedelta(seconds=1)) == set()
     assert requested(tomorrow) == MARTS
     running = begin(instance, *MARTS)
     assert requested(tomorrow + timedelta(seconds=30)) == set()
     instance.report_run_failed(running)
-    assert requested(now) == set()
+    assert requested(NOW) == set()
+
+
+def test_a_run_is_lost_with_its_process(instance: dg.DagsterInstance) -> None:
+    """With one of this machine that is gone; not one that lives, is another machine's."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    here = this_process().rpartition("/")[0]
+    lost = begin(instance, "users", **{PROCESS_TAG: f"{here}/{gone.pid}"})
+    begin(instance, "users", **{PROCESS_TAG: this_process()})
+    begin(instance, "users", **{PROCESS_TAG: f"not-{here}/{gone.pid}"})
+    assert end_lost_runs(instance) == [lost.run_id]
+    assert end_lost_runs(instance) == []
 
 
 def test_a_repeated_run_does_not_end_with_the_process_of_the_first(instance: dg.DagsterInstance) -> None:
     """It has the tags of the first one, which `make run` has executed, and a process of its own."""
     first = begin(instance, "users")
-    gone = {PROCESS_TAG: str(2**30)}
+    gone = {PROCESS_TAG: f"{socket.gethostname()}/{2**30}"}
     instance.add_run_tags(first.run_id, gone)
     again = instance.create_run_for_job(JOB, tags=gone, parent_run_id=first.run_id, root_run_id=first.run_id)
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", again.job_name, message=""), again.run_id)

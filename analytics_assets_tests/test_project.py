@@ -103,6 +103,23 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
         environment.check()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MASKING_KEY", "short", "has 5 characters, and 16 are the least"),
+        ("API_RESOURCE_PATH", "/v1/users", "must be a path like /v1/"),
+        ("API_RESOURCE_PATH", "https://127.0.0.1/{resource}", "must be a path like /v1/"),
+    ],
+)
+def test_what_cannot_mean_anything_is_refused_before_a_sync(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    """A key that masks nothing, or one path for all resources, is said before anything is read."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(environment.WrongSetting, match=f"^{name} {message}"):
+        environment.check()
+
+
 def test_every_picture_is_taken_by_the_command() -> None:
     """What the documentation shows is what `make screenshots` takes, no more and no less, and quick to load."""
     shown = {name for page in PROJECT.glob("*.md") for name in re.findall(r"\(docs/(\w+)\.png\)", page.read_text())}

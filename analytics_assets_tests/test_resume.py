@@ -50,6 +50,8 @@ def test_what_was_read_is_not_requested_again(
     assert query("SELECT count(*), count(DISTINCT id), max(_page) FROM users") == [(10_000, 10_000, 100)]
     [event] = result.get_asset_materialization_events()
     assert event.materialization.metadata["resumed_pages"].value == 89
+    [(seconds,)] = query("SELECT date_diff('millisecond', started_at, now()) / 1000 FROM syncs")
+    assert event.materialization.metadata["seconds"].value < seconds - 0.5, "of the reading that was broken off"
     assert query("SELECT pages, resumed_pages FROM syncs") == [(100, 89)]
     assert not pages_on_disk(tmp_path)
 

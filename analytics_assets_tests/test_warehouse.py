@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from analytics_assets import warehouse
 from analytics_assets.readings import Readings
@@ -86,6 +86,19 @@ def test_a_run_that_waits_for_another_does_not_keep_it_waiting(warehouse_file: P
             assert waiting.is_alive()
     waiting.join(30)
     assert not waiting.is_alive()
+
+
+def test_what_waits_for_another_try_keeps_nobody_waiting(warehouse_file: Path) -> None:
+    """From when a run has to wait for another try, it lets go of the warehouse after each use."""
+    with warehouse.kept_open():
+        with warehouse.writing():
+            pass
+        with pytest.raises(Timeout):
+            FileLock(f"{warehouse_file}.lock", timeout=0).acquire()
+        warehouse.release(for_good=True)
+        with warehouse.writing():
+            pass
+        FileLock(f"{warehouse_file}.lock", timeout=0).acquire().lock.release()
 
 
 def test_duckdb_takes_no_more_memory_than_configured(monkeypatch: pytest.MonkeyPatch) -> None:
