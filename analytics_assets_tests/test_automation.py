@@ -106,7 +106,7 @@ def test_a_row_that_never_arrives_is_not_asked_for_for_ever(
 
     api.page = hiding_the_first
     api.rows["users"] = [{"id": 1}, {"id": 2}]
-    materialize(*RESOURCES)
+    assert materialize(*RESOURCES).success
     assert run(instance, tick()).success
     assert selected(tick()) == set()
     api.rows["users"].append({"id": 3})
