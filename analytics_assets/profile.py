@@ -17,6 +17,7 @@ from analytics_assets.schema import BOOLEAN, ID, JSON, RESOURCES, Column, Table
 MOST_CHARACTERS = 999  # of Markdown; of a longer one the UI shows but a link
 NAMES = (24, 16)  # characters, 16 beside the long keys of dagster-dlt: a wider table is cut off on a laptop
 WIDTHS = (18, 16, 14, 12, 10)  # of a value, the first at which the table is short enough
+JSON_WIDTH = 12  # of JSON, which is one word: two of 18 characters are wider than the page
 FEW_ROWS = 10_000  # in which distinct values are counted; among more they are estimated
 MASK = "•••"
 UNBROKEN_HYPHEN = "\u2011"  # or a narrow table breaks a date into three lines
@@ -126,7 +127,10 @@ def _value(value: Any, width: int) -> str:
             return f"{value.astimezone(UTC):%Y-%m-%d}".replace("-", UNBROKEN_HYPHEN)
         case tuple():
             return ", ".join(_value(end, width) for end in value)
-    return f"`{_cut(' '.join(str(value).translate(MARKUP).split()) or '(empty)', width)}`"
+    text = str(value).translate(MARKUP)
+    if text[:1] in ("[", "{"):
+        width = min(width, JSON_WIDTH)
+    return f"`{_cut(' '.join(text.split()) or '(empty)', width)}`"
 
 
 def _cut(text: str, width: int) -> str:
