@@ -15,9 +15,8 @@ from zlib import crc32
 
 import pyarrow as pa
 
-HEAD = struct.Struct(
-    "<dIII"
-)  # when, in seconds since 1970; length of a body, and of what it is compressed to; checksum
+# When, in seconds since 1970; length of a body, and of what it is compressed to; checksum of that.
+HEAD = struct.Struct("<dIII")
 CODEC = pa.Codec("lz4")
 
 
@@ -30,8 +29,8 @@ class PageLog:
     """
 
     def __init__(self, file: Path, seconds: float) -> None:
-        for old in file.parent.parent.glob("*/*"):
-            with suppress(FileNotFoundError):  # another process does the same
+        with suppress(FileNotFoundError):  # what is loaded meanwhile removes its own; the next log sees to the rest
+            for old in file.parent.parent.glob("*/*"):
                 if time.time() - old.stat().st_mtime > seconds:
                     old.unlink()
         file.parent.mkdir(parents=True, exist_ok=True)
