@@ -174,10 +174,8 @@ class _FailedTry(NamedTuple):
 
 def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
     """The newest try to make the asset; None if that one has made it."""
-    planned, made = (
-        instance.get_latest_planned_materialization_info(dg.AssetKey(name)),
-        last_materialization(instance, name),
-    )
+    planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
+    made = last_materialization(instance, name)
     run = instance.get_run_record_by_id(planned.run_id) if planned else None
     if planned is None or run is None or (made and made.run_id == planned.run_id):
         return None

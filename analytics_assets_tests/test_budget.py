@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 import requests
 
@@ -107,7 +108,6 @@ def test_each_key_has_a_budget_of_its_own(postgres_url: str, monkeypatch: pytest
 
 def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A database that is away for a while is no other error than an API that is; the message holds no password."""
-    pytest.importorskip("psycopg2")
     monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me:secret@/none?host={tmp_path}")
     with pytest.raises(requests.ConnectionError, match="the database of API_BUDGET_URL cannot be asked") as raised:
         budget()
@@ -127,7 +127,6 @@ def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.Monkey
 )
 def test_a_budget_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """An address that the driver would misunderstand is said before anything starts, and nothing of it is shown."""
-    pytest.importorskip("psycopg2")
     monkeypatch.setenv("API_BUDGET_URL", url)
     for ask in (budget, environment.check):
         with pytest.raises(environment.WrongSetting, match=r"API_BUDGET_URL cannot be read; see \.env") as raised:
@@ -147,7 +146,6 @@ def test_a_budget_without_the_driver_says_what_to_install(monkeypatch: pytest.Mo
 
 def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that accepts a connection and says nothing is one that is away, and not waited for for ever."""
-    pytest.importorskip("psycopg2")
     monkeypatch.setattr("analytics_assets.budget.MOST_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db")
@@ -161,7 +159,6 @@ def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPat
 @pytest.mark.postgres
 def test_a_budget_that_is_locked_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is a lock that somebody has left on it."""
-    psycopg2 = pytest.importorskip("psycopg2")
     time = Time()
     budget = Budget(PostgresStore(postgres_url), an_hour=1, burst=20, clock=time)
     budget.take(time)
