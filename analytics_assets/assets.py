@@ -22,7 +22,7 @@ from analytics_assets import history, ledger, profile, tables, warehouse
 from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
 from analytics_assets.client import is_transient
-from analytics_assets.readings import Readings, causes
+from analytics_assets.readings import Readings, causes, collecting_less_garbage
 from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import api_name, has_window, source
 from analytics_assets.sync import Sync
@@ -65,7 +65,8 @@ class SyncConfig(dg.Config):
 @dg.resource(description="Reads resources while others are loaded, and keeps the warehouse open meanwhile.")
 def readings(_: dg.InitResourceContext) -> Iterator[Readings]:
     """One object for the whole run, since all its steps are executed in one process."""
-    with closing(Readings()) as readings, warehouse.kept_open():  # others have the file before readings are ended
+    # Others have the file before readings are ended.
+    with collecting_less_garbage(), closing(Readings()) as readings, warehouse.kept_open():
         yield readings
 
 
@@ -76,6 +77,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         dlt_source=source(table),
         dlt_pipeline=cast(Pipeline, None),
         name=table.name,
+        op_tags={"dagster/priority": str(int(table.refers))},  # the order in which `readings` reads
         dagster_dlt_translator=Translator(),
     )
     def load(
@@ -108,7 +110,8 @@ def _of_the_run(context: dg.AssetExecutionContext) -> list[Table]:
     """The resources that the run is to load, in the order in which it will."""
     steps = context.run.step_keys_to_execute  # fewer where a run is repeated from its failure
     names = [node.name for node in context.job_def.nodes_in_topological_order if node.name in RESOURCES]
-    return [RESOURCES[name] for name in names if steps is None or name in steps]
+    due = [RESOURCES[name] for name in names if steps is None or name in steps]
+    return sorted(due, key=lambda table: not table.refers)
 
 
 def _sync(context: dg.AssetExecutionContext, table: Table, last: ledger.LastSync) -> Sync:

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, repeat
 from typing import Any, NoReturn
 
@@ -100,13 +100,15 @@ class JsonAdapter(HTTPAdapter):
 
     `calls` counts the requests sent. The tries, the back-off and the longest wait are dlt's own settings
     (`RUNTIME__REQUEST_MAX_ATTEMPTS`, `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is
-    the longest silence of a server (`RUNTIME__REQUEST_TIMEOUT`), twice which a whole answer may take.
+    the longest silence of a server (`RUNTIME__REQUEST_TIMEOUT`), twice which a whole answer may take. No more than
+    `in_flight` requests are on their way at once, those of other adapters of the process with the same limit included.
     """
 
-    def __init__(self, attempts: int | None = None, connections: int = 1) -> None:
-        super().__init__(pool_maxsize=connections)
+    def __init__(self, attempts: int | None = None, in_flight: int = 1) -> None:
+        super().__init__(pool_maxsize=in_flight)
         settings = resolve_configuration(RuntimeConfiguration())
         self.calls = 0
+        self._slots = _slots(in_flight)
         self._failures = 0
         self._counting = threading.Lock()
         self._closing = threading.Event()
@@ -171,6 +173,10 @@ class JsonAdapter(HTTPAdapter):
 
     def _exchange_once(self, call: Call) -> JsonResponse:
         budget().take(self._closing)
+        with self._slots:
+            return self._exchange_now(call)
+
+    def _exchange_now(self, call: Call) -> JsonResponse:
         if self._closing.is_set():
             raise requests.ConnectionError(f"{call.url} is not needed any more")
         with self._counting:
@@ -224,6 +230,11 @@ class JsonAdapter(HTTPAdapter):
         if self._failures > max(MOST_FAILURES, self.calls / 2):
             raise PatienceExceeded(f"{error}; {self._failures} of {self.calls} calls failed; run again later") from None
         logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
+
+
+@lru_cache
+def _slots(in_flight: int) -> threading.Semaphore:
+    return threading.Semaphore(in_flight)
 
 
 def _where(response: requests.Response) -> str:

@@ -43,7 +43,7 @@ class ReadAhead(JsonAdapter):
     """
 
     def __init__(self, guard: Guard, depth: int, known_pages: int = 0, log: PageLog | None = None) -> None:
-        super().__init__(connections=depth)
+        super().__init__(in_flight=depth)
         self._guard = guard
         self._one_by_one = depth == 1
         self._known_pages = known_pages

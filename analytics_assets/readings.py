@@ -1,8 +1,10 @@
-"""Resources are read one after the other in a thread, each into its own pipeline, ahead of who loads them.
+"""Resources are read in threads, each into its own pipeline, ahead of who loads them.
 
-So the API's latency and the work of the warehouse overlap. Nothing bounds how far ahead: while one is loaded, all that
-are to come may have been read, and wait as Parquet files. Each is kept from other runs from when its reading begins
-until it is loaded; no two runs wait for each other, since all take the resources in the same order.
+So the API's latency and the work of the warehouse overlap. Those that refer to others are read at the same time, and
+what they refer to after them: so a learner who signs up meanwhile, and registers, is there. Nothing bounds how far
+ahead all this goes: while one is loaded, all that are to come may have been read, and wait as Parquet files. Each is
+kept from other runs from when its reading begins until it is loaded; no two runs wait for each other for ever, since
+all load in the same order.
 
 How pages are read belongs in `readahead`; what becomes of a resource that has been read, in `assets`.
 """
@@ -31,6 +33,8 @@ class NotLoaded(Exception):
     """The run has ended before what was read could be loaded."""
 
 
+AT_ONCE = 3  # as many as refer to others
+
 # What says nothing against the pages read before it: the API fails or refuses, the warehouse cannot be had just now.
 PASSING = (requests.RequestException, UnexpectedResponse, TransientException, warehouse.Unavailable)
 
@@ -50,7 +54,8 @@ class Readings:
         self._begun: dict[str, _Begun] = {}
         self._is_first = True
         self._closing = Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reading")
+        self._referring: list[Future[Pipeline]] = []
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reading")
 
     def due(self, table: Table, of_the_run: list[Table]) -> list[Table]:
         """What is to be begun now that `table` is wanted: at first it and all behind it, later what is tried again."""
@@ -60,9 +65,19 @@ class Readings:
         return of_the_run[of_the_run.index(table) :] if is_first else [table]
 
     def begin(self, table: Table, sync: Sync) -> None:
-        """Read the table as soon as those that were begun before it have been read."""
+        """Read the table as soon as may be: what is referred to, when all that was begun and refers has been read."""
         reading = _reading(table, sync, self._closing)
-        self._begun[table.name] = _Begun(sync, reading, self._thread.submit(reading.__enter__))
+        before = [] if table.refers else [*self._referring]
+
+        def read() -> Pipeline:
+            wait(before)
+            if self._closing.is_set():
+                raise NotLoaded
+            return reading.__enter__()
+
+        self._begun[table.name] = _Begun(sync, reading, self._threads.submit(read))
+        if table.refers:
+            self._referring.append(self._begun[table.name].read)
 
     @contextmanager
     def read(self, table: Table) -> Iterator[tuple[Pipeline, Sync]]:
@@ -80,7 +95,7 @@ class Readings:
     def close(self) -> None:
         """End what is under way. The pages of what was read are kept for the next time."""
         self._closing.set()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for sync, reading, read in self._begun.values():
             while not read.done():
                 sync.close()  # more than once: it may not have got as far as having something to close
@@ -89,7 +104,7 @@ class Readings:
                 with suppress(NotLoaded), ExitStack() as stack:
                     stack.push(reading)
                     raise NotLoaded
-        self._thread.shutdown()
+        self._threads.shutdown()
 
 
 @contextmanager
@@ -98,7 +113,7 @@ def _reading(table: Table, sync: Sync, giving_up: Event) -> Iterator[Pipeline]:
         sync.started_at = sync.began_at = datetime.now(UTC)
         if len(log):
             sync.window_start = None  # a reading of the whole that was broken off is gone on with
-        with collecting_less_garbage(), closing(sync):
+        with closing(sync):
             pipeline.extract(source(table, sync, log), loader_file_format="parquet")
         pipeline.deactivate()  # in this thread, and not while another loads it
         yield pipeline

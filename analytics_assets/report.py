@@ -47,6 +47,8 @@ def failures_of(result: dg.ExecuteInProcessResult) -> list[str]:
         if event.is_step_failure:
             by_cause.setdefault(history.failure_cause(event), []).append(event)
     return [
-        history.failure_text(*events) if len(events) == 1 else f"{', '.join(str(e.step_key) for e in events)}: {cause}"
+        history.failure_text(*events)
+        if len(events) == 1
+        else f"{', '.join(sorted(str(e.step_key) for e in events))}: {cause}"
         for cause, events in by_cause.items()
     ]

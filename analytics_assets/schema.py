@@ -66,6 +66,11 @@ class Table:
         """The names of the columns that come from fields of the API, in order."""
         return [column.name for column in self.columns if column.name not in ADDED]
 
+    @property
+    def refers(self) -> bool:
+        """Whether its rows refer to those of other tables, as with a `user_id`."""
+        return any(name.endswith("_id") for name in self.fields)
+
     def names(self, of_type: Type) -> list[str]:
         """The names of the columns of this type, in order."""
         return [column.name for column in self.columns if column.type is of_type]

@@ -1,8 +1,9 @@
 """Resources are read ahead of their loading: what overlaps, what does not, and the end."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
 
 TRAININGS, USERS = RESOURCES["trainings"], RESOURCES["users"]
+REGISTRATIONS, AWARDS = RESOURCES["registrations"], RESOURCES["awarded_certifications"]
 
 
 @pytest.fixture
@@ -50,22 +52,44 @@ def test_the_next_is_read_while_one_is_loaded(api: ContractApi, readings: Readin
         assert pipeline.list_extracted_load_packages()
 
 
-def test_one_is_read_after_the_other(api: ContractApi, readings: Readings) -> None:
-    """No resource is asked for while another is being read, so that there are never more calls at once than allowed."""
+def test_what_refers_to_others_is_read_before_them(api: ContractApi, readings: Readings) -> None:
+    """A user who comes while registrations are read is asked for after all of them, and so never missing."""
     order: list[str] = []
-
-    def answer(handler: Handler) -> None:
-        resource = handler.path.partition("?")[0].rpartition("/")[2]
-        page = int(handler.path.rpartition("=")[2])
-        order.append(resource)
-        handler.send(200, api.render(resource, page, 100))
-
-    for table in (USERS, TRAININGS):
+    for table in (REGISTRATIONS, AWARDS, USERS, TRAININGS):
         api.rows[table.name] = [{"id": number} for number in range(1000)]
-        api.always[table.name] = answer
+        api.always[table.name] = partial(_noted, api, order.append)
         readings.begin(table, Sync(known_pages=10))
-    with readings.read(USERS), readings.read(TRAININGS):
-        assert order == ["users"] * 10 + ["trainings"] * 10
+    with readings.read(REGISTRATIONS), readings.read(AWARDS), readings.read(USERS), readings.read(TRAININGS):
+        assert sorted(order[:20]) == ["awarded_certifications"] * 10 + ["registrations"] * 10
+        assert sorted(order[20:]) == ["trainings"] * 10 + ["users"] * 10
+
+
+def test_resources_share_the_pages_in_flight(
+    api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two resources that are read at the same time send no more requests at once than `READ_AHEAD` says."""
+    monkeypatch.setenv("READ_AHEAD", "2")
+    third, together = threading.Barrier(3), []
+
+    def note(resource: str) -> None:
+        with suppress(threading.BrokenBarrierError):  # as it is once it has been waited for in vain
+            third.wait(0.5)
+            together.append(resource)
+
+    for table in (REGISTRATIONS, AWARDS):
+        api.rows[table.name] = [{"id": number} for number in range(1000)]
+        api.always[table.name] = partial(_noted, api, note)
+        readings.begin(table, Sync(known_pages=10))
+    with readings.read(REGISTRATIONS) as (_, one), readings.read(AWARDS) as (_, other):
+        assert (one.pages, other.pages) == (10, 10)
+    assert not together
+
+
+def _noted(api: ContractApi, note: Callable[[str], None], handler: Handler) -> None:
+    """Answer, and tell `note` which resource was asked for."""
+    resource = handler.path.partition("?")[0].rpartition("/")[2]
+    note(resource)
+    handler.send(200, api.render(resource, int(handler.path.rpartition("=")[2]), 100))
 
 
 def test_what_comes_before_is_read_in_its_turn(readings: Readings) -> None:
@@ -101,20 +125,20 @@ def test_an_end_leaves_nothing_running(
     def answer(handler: Handler) -> None:
         page = int(handler.path.rpartition("=")[2])
         if page < 10:
-            handler.send(200, api.render("users", page, 100))
+            handler.send(200, api.render("registrations", page, 100))
         else:
             hanging.set()
             handler.connection.recv(1)
 
-    api.rows["users"] = [{"id": number} for number in range(2000)]
-    api.always["users"] = answer
-    for table in (TRAININGS, USERS, RESOURCES["certifications"]):
+    api.rows["registrations"] = [{"id": number} for number in range(2000)]
+    api.always["registrations"] = answer
+    for table in (AWARDS, REGISTRATIONS, USERS):
         readings.begin(table, Sync())
     assert hanging.wait(10)
     readings.close()
-    assert not api.calls["certifications"]
+    assert not api.calls["users"]
     assert not list(tmp_path.rglob("*.parquet")), "nobody knows when these are read again"
-    for table, pages in ((TRAININGS, [1]), (USERS, range(1, 10))):
+    for table, pages in ((AWARDS, range(2)), (REGISTRATIONS, range(1, 10))):
         with closing(page_log(table)) as log:
             assert len(log) in pages
 

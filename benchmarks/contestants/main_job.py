@@ -1,7 +1,8 @@
 """This project's main job in one process, as configured by default: six assets, the join, every check and the history.
 
-The Dagster home is new for each run, and with it the budget of calls, so that no run waits for the calls of another.
-It is made before the clock starts, as it is once for an installation; the line of `make run` has that in it.
+The Dagster home is new for each run, and with it dlt's folder, which has the budget of calls, so that no run waits for
+the calls of another. It is made before the clock starts, as it is once for an installation; the line of `make run` has
+that in it.
 """
 
 import os
@@ -21,7 +22,7 @@ def environment(task: Task) -> dict[str, str]:
         "API_KEY": task.token,
         "DAGSTER_HOME": home,
         "DESTINATION__WAREHOUSE__CREDENTIALS": str(task.file),
-        "DLT_DATA_DIR": str(task.file.parent / "dlt"),
+        "DLT_DATA_DIR": f"{home}/dlt",
         "READ_AHEAD": str(task.in_flight),
     }
 
