@@ -23,7 +23,7 @@ test: $(VENV)/dev  ## run the tests
 	$(BIN)/python -m pytest -m "not ui and not long and not postgres and not deploy and not chart" -n auto --dist worksteal
 
 test-postgres: $(VENV)/dev  ## run the tests of the data on a Postgres server, which they start and stop
-	$(BIN)/python -m pytest -m postgres -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "postgres and not long" -n auto --dist worksteal
 
 test-deploy: $(VENV)/deploy  ## check and try the deployment for a team, and the one on Kubernetes, without containers
 	$(BIN)/python -m pytest -m deploy -n 2 --dist loadfile

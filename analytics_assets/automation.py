@@ -8,6 +8,7 @@ import time
 import warnings
 
 import dagster as dg
+import dlt
 import requests
 from tenacity import retry, stop_after_attempt, wait_exponential
 
@@ -141,7 +142,7 @@ def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
     what = f"Run {context.dagster_run.run_id[:8]} of {context.dagster_run.job_name} failed."
     text = "\n".join([what, *(failures or [context.failure_event.message or "No error is recorded."])])
     context.log.error(text)
-    if url := os.environ.get("FAILURE_WEBHOOK_URL"):
+    if url := str(dlt.secrets.get("failure_webhook_url") or "").strip():
         _post(url, text)
 
 

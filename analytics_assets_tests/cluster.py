@@ -114,7 +114,9 @@ class Cluster:
             volume, target = volumes[mount["name"]], mount["mountPath"]
             if "secret" in volume:
                 for item in volume["secret"]["items"]:
-                    read[f"{target}/{item['path']}"] = self.secrets / item["key"]
+                    file = self.secrets / item["key"]
+                    if file.exists() or not volume["secret"].get("optional"):
+                        read[f"{target}/{item['path']}"] = file
             elif "configMap" in volume:
                 read[target] = self.instance_yaml
             elif "persistentVolumeClaim" in volume:

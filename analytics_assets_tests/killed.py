@@ -14,9 +14,12 @@ from itertools import count
 from operator import attrgetter
 from typing import Any
 
-from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
-
 from analytics_assets.__main__ import run
+
+CLIENTS = {
+    "duckdb": "dlt.destinations.impl.duckdb.sql_client:DuckDbSqlClient.execute_query",
+    "postgres": "dlt.destinations.impl.postgres.sql_client:Psycopg2SqlClient.execute_query",
+}
 
 
 def die() -> None:
@@ -24,29 +27,35 @@ def die() -> None:
 
 
 def kill_before_statement(pattern: str) -> None:
-    execute = DuckDbSqlClient.execute_query
+    owner, function = found(CLIENTS[os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"]])
+    execute = getattr(owner, function)
 
-    def deadly(self: DuckDbSqlClient, query: Any, *args: Any, **kwargs: Any) -> Any:
+    def deadly(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         if re.search(pattern, str(query), re.DOTALL):
             die()
         return execute(self, query, *args, **kwargs)
 
-    DuckDbSqlClient.execute_query = deadly  # type: ignore[method-assign]
+    setattr(owner, function, deadly)
 
 
 def kill_before_call(name: str, time: str = "1") -> None:
-    module, _, path = name.partition(":")
-    *owner, function = path.split(".")
-    found: Any = importlib.import_module(module)
-    found = attrgetter(".".join(owner))(found) if owner else found
-    original, calls = getattr(found, function), count(1)
+    owner, function = found(name)
+    original, calls = getattr(owner, function), count(1)
 
     def deadly(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == int(time):
             die()
         return original(*args, **kwargs)
 
-    setattr(found, function, deadly)
+    setattr(owner, function, deadly)
+
+
+def found(name: str) -> tuple[Any, str]:
+    """What has the function `module:path`, and the function's name there."""
+    module, _, path = name.partition(":")
+    *owner, function = path.split(".")
+    imported: Any = importlib.import_module(module)
+    return attrgetter(".".join(owner))(imported) if owner else imported, function
 
 
 if __name__ == "__main__":

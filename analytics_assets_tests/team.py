@@ -116,13 +116,14 @@ def config(folder: Path) -> Any:
 
 
 @contextmanager
-def team(folder: Path, settings: Mapping[str, str], key: str) -> Iterator[Team]:
+def team(folder: Path, settings: Mapping[str, str], secrets: Mapping[str, str]) -> Iterator[Team]:
     """A deployment on a Postgres server of its own, with nothing started but that; what is started ends with it."""
     home = folder / "compose"
     shutil.copytree(DEPLOY / "compose", home, ignore=shutil.ignore_patterns("secrets", ".env"))
     (home / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     (home / "secrets").mkdir()
-    (home / "secrets" / "api-key").write_text(f"{key}\n")
+    for name, secret in secrets.items():
+        (home / "secrets" / name).write_text(f"{secret}\n")
     (home / "secrets" / "logins").write_text(f"{ENGINEER[0]} {HASH}\n{READER[0]} {HASH}\n")
     with postgres.serving() as server:
         address = {"POSTGRES": f"127.0.0.1:{server.port}"}

@@ -29,6 +29,7 @@ from analytics_assets_tests import postgres
 from analytics_assets_tests.browsing import wait_for
 from analytics_assets_tests.containers import DEPLOY, pages_kept
 from analytics_assets_tests.team import ENGINEER, READER, Team, config, team
+from analytics_assets_tests.webhook import receiving
 
 pytestmark = pytest.mark.deploy
 
@@ -51,10 +52,18 @@ def api() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    """Where failed runs are told of, and what was."""
+    with receiving() as webhook:
+        yield webhook
+
+
+@pytest.fixture(scope="module")
+def server(api: str, webhook: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """The whole deployment, each of its services started as soon as those are healthy that it waits for."""
     settings = {"API_BASE_URL": api, "ENGINEERS": f"{ENGINEER[0]} nobody", "IMAGE": "none"}
-    with team(tmp_path_factory.mktemp("team"), settings, KEY) as server:
+    secrets = {"api-key": KEY, "failure-webhook-url": webhook[0]}
+    with team(tmp_path_factory.mktemp("team"), settings, secrets) as server:
         for name in ("code-server", "web", "web-readonly", "proxy"):
             server.start(name)
         for name in ("code-server", "web", "web-readonly"):
@@ -220,9 +229,9 @@ def test_a_run_is_followed_live(server: Team, login: tuple[str, str]) -> None:
 
 
 def test_a_killed_worker_is_replaced_and_others_wait(
-    server: Team, api: str, engineer: Person, monkeypatch: pytest.MonkeyPatch
+    server: Team, api: str, webhook: tuple[str, list[str]], engineer: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two runs at once one waits; the first is killed in a reading, tried again, and reads on where it was."""
+    """Of two runs at once one waits; the first is killed in a reading, told of and tried again, and reads on."""
     steer(api, registrations="hang@30")
     first, second = engineer.launch("registrations_job"), engineer.launch("users_job")
     wait_for(lambda: pages_kept(server.folder / "volumes" / "state"), "no page is kept")
@@ -235,6 +244,8 @@ def test_a_killed_worker_is_replaced_and_others_wait(
     steer(api, registrations=None)
     os.kill(worker, signal.SIGKILL)
     engineer.wait(first, "FAILURE")
+    wait_for(lambda: webhook[1], "nobody is told")
+    assert webhook[1][0].startswith(f"Run {first[:8]} of registrations_job failed.")
     retry = engineer.retry_of(first)
     engineer.wait(retry, "SUCCESS", "FAILURE")
     engineer.wait(second, "SUCCESS", "FAILURE")

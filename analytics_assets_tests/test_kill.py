@@ -12,7 +12,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets import history
+from analytics_assets import history, warehouse
 from analytics_assets.definitions import defs
 from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Query, run, start
@@ -20,20 +20,33 @@ from analytics_assets_tests.contract_api import ContractApi
 
 long = pytest.mark.long
 POINTS = {
-    "read": pytest.param("call", "analytics_assets.readahead:PageLog.append 13", marks=long),
-    "normalize": pytest.param("call", "dlt:Pipeline.normalize", marks=long),
-    "load": pytest.param("call", "dlt:Pipeline.load", marks=long),
-    "copy into staging": pytest.param("sql", r"COPY|INSERT INTO \"?analytics_staging", marks=long),
+    "read": ("call", "analytics_assets.readahead:PageLog.append 13"),
+    "normalize": ("call", "dlt:Pipeline.normalize"),
+    "load": ("call", "dlt:Pipeline.load"),
     "merge, rows deleted": ("sql", r"INSERT INTO \S*\"?analytics\"?\.\"?registrations"),
-    "ledger": pytest.param("sql", r"INSERT INTO syncs", marks=long),
-    "mart, rows deleted": pytest.param("sql", r"INSERT INTO registrations_enriched", marks=long),
-    "publish": pytest.param("call", "analytics_assets.published:comments", marks=long),
+    "ledger": ("sql", r"INSERT INTO syncs"),
+    "mart, rows deleted": ("sql", r"INSERT INTO registrations_enriched"),
+}
+OF_A_FILE = {
+    "copy into staging": ("sql", r"COPY|INSERT INTO \"?analytics_staging"),
+    "publish": ("call", "analytics_assets.published:comments"),
     "publish, before the last step": ("call", "pathlib:Path.replace"),
 }
+SOON = ("merge, rows deleted", "publish, before the last step")  # by `make test` as well
+CASES = [
+    *(
+        pytest.param("duckdb", *point, marks=[] if name in SOON else long, id=f"duckdb, {name}")
+        for name, point in {**POINTS, **OF_A_FILE}.items()
+    ),
+    *(
+        pytest.param("postgres", *point, marks=pytest.mark.postgres, id=f"postgres, {name}")
+        for name, point in POINTS.items()
+    ),
+]
 
 
 @pytest.fixture
-def growing(api: ContractApi) -> ContractApi:
+def growing(api: ContractApi, each_warehouse: str) -> ContractApi:
     """An API that has been synced once, and has grown and changed since."""
     for name in RESOURCES:
         api.rows[name] = [{"id": number, "name": "before"} for number in range(250)]
@@ -41,6 +54,14 @@ def growing(api: ContractApi) -> ContractApi:
     for name in RESOURCES:
         api.rows[name] = [{"id": number, "name": "after"} for number in range(450)]
     return api
+
+
+def published_rows(folder: Path) -> int | None:
+    """Rows of a mart in the copy for analysts; none where a server is the warehouse, of which there is no copy."""
+    if not warehouse.published_file():
+        return None
+    with duckdb.connect(str(folder / "published.duckdb"), read_only=True) as published:
+        return int(published.execute("SELECT count(*) FROM analytics.registrations_enriched").fetchall()[0][0])
 
 
 def assert_exact(query: Query, home: Path, folder: Path) -> None:
@@ -54,8 +75,7 @@ def assert_exact(query: Query, home: Path, folder: Path) -> None:
     assert query("SELECT DISTINCT name FROM trainings") == [("after",)]
     assert query("SELECT count(*), count(DISTINCT registration_id) FROM registrations_enriched") == [(450, 450)]
     assert query("SELECT count(*) FROM users WHERE _deleted_at IS NOT NULL") == [(0,)]
-    with duckdb.connect(str(folder / "published.duckdb"), read_only=True) as published:
-        assert published.execute("SELECT count(*) FROM analytics.registrations_enriched").fetchall() == [(450,)]
+    assert published_rows(folder) in (450, None)
     assert not [file for file in (folder / "dlt" / "pages").rglob("*") if file.is_file()]
     assert not list(folder.glob("*.new"))
     with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -63,7 +83,7 @@ def assert_exact(query: Query, home: Path, folder: Path) -> None:
         assert not history.end_lost_runs(instance)
 
 
-@pytest.mark.parametrize(("kind", "point"), POINTS.values(), ids=POINTS)
+@pytest.mark.parametrize(("each_warehouse", "kind", "point"), CASES, indirect=["each_warehouse"])
 def test_a_kill_and_another_on_the_repeat_leave_no_damage(
     growing: ContractApi,
     query: Query,
@@ -83,8 +103,7 @@ def test_a_kill_and_another_on_the_repeat_leave_no_damage(
     for _ in range(2):
         killed = subprocess.run(command, capture_output=True, text=True)
         assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
-        with duckdb.connect(str(tmp_path / "published.duckdb"), read_only=True) as published:
-            assert published.execute("SELECT count(*) FROM analytics.registrations_enriched").fetchall() == [(250,)]
+        assert published_rows(tmp_path) in (250, None)
     assert_exact(query, dagster_home, tmp_path)
 
 

@@ -25,7 +25,7 @@ USERS = RESOURCES["users"]
 
 
 @pytest.fixture
-def broken(api: ContractApi, materialize: Materialize) -> ContractApi:
+def broken(api: ContractApi, each_warehouse: str, materialize: Materialize) -> ContractApi:
     """An API of 100 pages, whose reading has failed at page 91."""
     api.rows["users"] = [{"id": number, "email": f"{number}@example.org"} for number in range(10_000)]
 
@@ -55,7 +55,7 @@ def test_what_was_read_is_not_requested_again(
     assert query("SELECT count(*), count(DISTINCT id), max(_page) FROM users") == [(10_000, 10_000, 100)]
     [event] = result.get_asset_materialization_events()
     assert event.materialization.metadata["resumed_pages"].value == 89
-    assert query("SELECT started_at < now() - INTERVAL 1 HOUR FROM syncs") == [(True,)]
+    assert query("SELECT started_at < now() - INTERVAL '1 hour' FROM syncs") == [(True,)]
     seconds = event.materialization.metadata["seconds"].value
     assert isinstance(seconds, float)
     assert seconds < 3600, "since the reading that was broken off"
@@ -217,6 +217,7 @@ def test_a_last_page_that_is_gone_makes_it_start_over(
     assert query("SELECT count(*) FROM users") == [(1000,)]
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_a_refused_reading_is_not_used(api: ContractApi, materialize: Materialize) -> None:
     """What the API gave and must not be believed is asked for again."""
     api.rows["users"] = [{"id": number, "created_at": "yesterday"} for number in range(1000)]
@@ -228,6 +229,7 @@ def test_a_refused_reading_is_not_used(api: ContractApi, materialize: Materializ
     assert api.calls["users"] >= 10
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_a_resumed_sync_infers_no_deletions(api: ContractApi, materialize: Materialize, query: Query) -> None:
     """Only the second of two whole readings in a row that miss a row says that it is deleted."""
     api.rows["users"] = [{"id": number} for number in range(1000)]

@@ -16,13 +16,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 import requests
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
-from analytics_assets import environment
+from analytics_assets import environment, warehouse
 from analytics_assets.assets import assets, readings
 from analytics_assets.automation import new_rows_sensor, schedules
 from analytics_assets.sample_api.process import running
@@ -45,7 +44,7 @@ def new(*ids: int, **fields: Any) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def windows(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> ContractApi:
+def windows(api: ContractApi, each_warehouse: str, monkeypatch: pytest.MonkeyPatch) -> ContractApi:
     """An API with windows for `users`, and 300 rows that were made a month ago."""
     monkeypatch.setenv("API_WINDOW_USERS", "/v1/users?start={start}&end={end}")
     monkeypatch.setenv("WINDOW_OVERLAP_HOURS", "0")
@@ -68,7 +67,6 @@ def sync(instance: dg.DagsterInstance) -> Metadata:
     return run
 
 
-@pytest.mark.usefixtures("each_warehouse")
 def test_a_first_sync_is_whole_and_the_next_reads_what_is_new(
     windows: ContractApi, sync: Metadata, query: Query
 ) -> None:
@@ -87,7 +85,6 @@ def test_a_first_sync_is_whole_and_the_next_reads_what_is_new(
                  "FROM syncs AS a, syncs AS b WHERE a.pages = 3 AND b.pages = 1") == [(True,)]  # fmt: skip
 
 
-@pytest.mark.usefixtures("each_warehouse")
 def test_only_the_whole_reading_sees_older_changes_and_deletions(
     windows: ContractApi, sync: Metadata, query: Query
 ) -> None:
@@ -207,7 +204,6 @@ def test_an_empty_window_is_no_shrunk_resource(
     assert windows.calls["users"] == 4, "the last page of the last whole reading is still known"
 
 
-@pytest.mark.usefixtures("each_warehouse")
 def test_rows_set_aside_stay_so_until_they_are_seen_again(
     windows: ContractApi, sync: Metadata, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,20 +243,18 @@ def test_the_sensor_knows_the_rows_that_windows_have_added(
     assert grown() is None
 
 
-def test_a_ledger_of_before_is_one_of_whole_syncs(
-    windows: ContractApi, sync: Metadata, query: Query, warehouse_file: Any
-) -> None:
+def test_a_ledger_of_before_is_one_of_whole_syncs(windows: ContractApi, sync: Metadata, query: Query) -> None:
     """With a warehouse that was made before there were windows, the next sync is one, after its last."""
     sync()
-    with duckdb.connect(str(warehouse_file)) as connection:
-        connection.execute(
-            "DROP VIEW IF EXISTS analytics.sync_log; ALTER TABLE analytics.syncs DROP COLUMN window_start"
-        )
+    with warehouse.connection() as client:
+        client.execute_sql("DROP VIEW IF EXISTS sync_log")
+        client.execute_sql("ALTER TABLE syncs DROP COLUMN window_start")
     windows.rows["users"] += new(300)
     assert sync()["rows_read"] == 1
     assert query("SELECT window_start IS NULL FROM syncs ORDER BY started_at") == [(True,), (False,)]
 
 
+@pytest.mark.usefixtures("each_warehouse")
 def test_the_published_form_of_windows(materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample API's two windows, asked as in `.env.example`, give the rows of the last days; the log shows which."""
     lines = [line.lstrip("#") for line in (environment.PROJECT / ".env.example").read_text().splitlines()]
