@@ -30,9 +30,6 @@ from analytics_assets.sync import Sync
 logger = logging.getLogger(__name__)
 
 
-Before = history.Materialization | None
-
-
 @dataclass
 class Translator(DagsterDltTranslator):
     """The one place that says how a resource becomes an asset; Dagster's own would invent an upstream asset."""
@@ -140,7 +137,9 @@ def _window_start(context: dg.AssetExecutionContext, table: Table, last: ledger.
     return last.started_at - timedelta(hours=float(os.environ["WINDOW_OVERLAP_HOURS"]))
 
 
-def _metadata(table: Table, sync: Sync, before: Before, counts: ledger.Counts) -> dict[str, Any]:
+def _metadata(
+    table: Table, sync: Sync, before: history.Materialization | None, counts: ledger.Counts
+) -> dict[str, Any]:
     """What there is to say of a sync that has been loaded and entered."""
     with warehouse.connection() as client:
         name, shown = tables.full_name(client, table), profile.of(client, table, counts.total)

@@ -165,10 +165,14 @@ class JsonAdapter(HTTPAdapter):
             self._watch.over(manager)
         return manager
 
-    def close(self) -> None:
-        """End: what is in flight fails, and nothing is tried again from here on."""
+    def give_up(self) -> None:
+        """Have what is in flight fail, and nothing be tried again from here on; waits for none of it."""
         self._closing.set()
         self._watch.close()
+
+    def close(self) -> None:
+        """End."""
+        self.give_up()
         super().close()
 
     def _exchange_once(self, call: Call) -> JsonResponse:

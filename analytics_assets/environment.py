@@ -35,7 +35,7 @@ DEFAULTS = {
     "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case
     "PUBLISHED_MODE": "600",  # who may read the published copy, as chmod says it
     "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open
-    "DUCKDB_MEMORY_LIMIT": "300MB",  # beyond which it uses its temporary folder beside the file
+    "DUCKDB_MEMORY_LIMIT": "200MB",  # beyond which it uses its temporary folder beside the file
     "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
     "SYNC_RETRY_SECONDS": "10",
     "DAGSTER_HOME": str(PROJECT / "dagster_home"),
@@ -45,6 +45,7 @@ DEFAULTS = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
     "RUNTIME__LOG_LEVEL": "CRITICAL",  # dlt's own messages quote rows that cannot be loaded
     "RUNTIME__REQUEST_MAX_ATTEMPTS": "6",
+    "RUNTIME__INTERCEPT_SIGNALS": "false",  # Dagster hears them; dlt would end every reading, as if by its own fault
     "RESTORE_FROM_DESTINATION": "false",  # nothing here is kept in dlt's state, and asking for it takes time
     "LOAD__TRUNCATE_STAGING_DATASET": "true",  # or a second copy of every row stays behind
     "LOAD__DELETE_COMPLETED_JOBS": "true",  # or files with learners' data do

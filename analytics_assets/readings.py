@@ -1,8 +1,9 @@
 """Resources are read in threads, each into its own pipeline, ahead of who loads them.
 
 So the API's latency and the work of the warehouse overlap. Those that refer to others are read at the same time, and
-what they refer to after them: so a learner who signs up meanwhile, and registers, is there. Nothing bounds how far
-ahead all this goes: while one is loaded, all that are to come may have been read, and wait as Parquet files. Each is
+what they refer to after them: so a learner who signs up meanwhile, and registers, is there, if none is tried again.
+Nothing bounds how far ahead all this goes: while one is loaded, all that are to come may have been read, and wait as
+Parquet files. Each is
 kept from other runs from when its reading begins until it is loaded; no two runs wait for each other for ever, since
 all load in the same order.
 
@@ -24,7 +25,7 @@ from dlt.common.exceptions import TransientException
 from analytics_assets import warehouse
 from analytics_assets.pagelog import PageLog
 from analytics_assets.paging import UnexpectedResponse
-from analytics_assets.schema import Table
+from analytics_assets.schema import RESOURCES, Table
 from analytics_assets.source import page_log, source
 from analytics_assets.sync import Sync
 
@@ -32,8 +33,6 @@ from analytics_assets.sync import Sync
 class NotLoaded(Exception):
     """The run has ended before what was read could be loaded."""
 
-
-AT_ONCE = 3  # as many as refer to others
 
 # What says nothing against the pages read before it: the API fails or refuses, the warehouse cannot be had just now.
 PASSING = (requests.RequestException, UnexpectedResponse, TransientException, warehouse.Unavailable)
@@ -55,7 +54,7 @@ class Readings:
         self._is_first = True
         self._closing = Event()
         self._referring: list[Future[Pipeline]] = []
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reading")
+        self._threads = ThreadPoolExecutor(len(RESOURCES), thread_name_prefix="reading")
 
     def due(self, table: Table, of_the_run: list[Table]) -> list[Table]:
         """What is to be begun now that `table` is wanted: at first it and all behind it, later what is tried again."""
@@ -96,10 +95,11 @@ class Readings:
         """End what is under way. The pages of what was read are kept for the next time."""
         self._closing.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for sync, reading, read in self._begun.values():
-            while not read.done():
-                sync.close()  # more than once: it may not have got as far as having something to close
-                wait([read], 0.1)
+        while under_way := [begun for begun in self._begun.values() if not begun.read.done()]:
+            for begun in under_way:
+                begun.sync.give_up()  # all, and more than once: it may not have got as far as having something to end
+            wait([begun.read for begun in under_way], 0.1)
+        for _, reading, read in self._begun.values():
             if not (read.cancelled() or read.exception()):
                 with suppress(NotLoaded), ExitStack() as stack:
                     stack.push(reading)

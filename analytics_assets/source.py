@@ -70,7 +70,7 @@ def source(table: Table, sync: Sync | None = None, log: PageLog | None = None) -
         session.close()
         sync.calls = pages.calls  # now that no page is on its way any more
 
-    sync.close = close
+    sync.close, sync.give_up = close, pages.give_up
     batches = Batches(table, sync)
 
     def gather(rows: PageData[dict[str, Any]], _: str | None = None) -> Any:

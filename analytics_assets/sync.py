@@ -38,7 +38,7 @@ class Sync:
     `known_pages` is where the resource ended last time; `resumed_pages` had been read by a sync that was broken off,
     when that started: what is read now began at `began_at`. Fewer rows than `least_rows`, where all are read, are
     `TooFewRows`, a larger share of unreadable rows than `rejected_share` (and more than ten) `TooManyRejected`; both
-    before anything is loaded.
+    before anything is loaded. `give_up` has what is under way fail, `close` also waits until it has ended.
     """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -48,6 +48,7 @@ class Sync:
     rejected_share: float = 0.0
     known_pages: int = 0
     close: Callable[[], None] = field(default=lambda: None)
+    give_up: Callable[[], None] = field(default=lambda: None)
     rows: int = 0
     pages: int = 0
     resumed_pages: int = 0

@@ -22,7 +22,9 @@ import pytest
 import sqlglot
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-MISSING = "Postgres 15 or newer is not installed: apt-get install postgresql (only `make test-postgres` needs it)"
+MISSING = (
+    "Postgres 15 or newer is not installed: apt-get install postgresql (for `make test-postgres` and `make test-long`)"
+)
 ADMIN, LOADER, READER = "postgres", "loader", "reader"
 PASSWORD = "pass:word@/%?#"  # what has to be escaped in a URL
 OPTIONS = (

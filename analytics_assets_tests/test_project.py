@@ -54,7 +54,7 @@ def test_the_readme_names_every_setting() -> None:
     """Each setting of this project that has a default stands in the README with it."""
     readme = (PROJECT / "README.md").read_text()
     for name, value in DEFAULTS.items():
-        if not name.startswith(("DLT_", "LOAD__", "RESTORE_", "RUNTIME__DLT", "DAGSTER_HOME")):
+        if not name.startswith(("DLT_", "LOAD__", "RESTORE_", "RUNTIME__DLT", "RUNTIME__INTERCEPT", "DAGSTER_HOME")):
             assert f"| `{name}` | `{value}` |" in readme, name
 
 

@@ -64,6 +64,68 @@ def test_what_refers_to_others_is_read_before_them(api: ContractApi, readings: R
         assert sorted(order[20:]) == ["trainings"] * 10 + ["users"] * 10
 
 
+def test_those_that_refer_are_read_at_the_same_time(api: ContractApi, readings: Readings) -> None:
+    """Each of them answers only when all have been asked."""
+    referring = [table for table in RESOURCES.values() if table.refers]
+    assert [table.name for table in referring] == ["registrations", "awarded_certifications", "paths_users"]
+    together = threading.Barrier(len(referring), timeout=10)
+
+    def met(_: str) -> None:
+        together.wait()
+
+    for table in referring:
+        api.rows[table.name] = [{"id": 1}]
+        api.always[table.name] = partial(_noted, api, met)
+        readings.begin(table, Sync())
+    for table in referring:
+        with readings.read(table) as (_, sync):
+            assert sync.rows == 1
+    assert not together.broken
+
+
+def test_a_run_loads_in_the_order_in_which_it_reads(api: ContractApi, materialize: Materialize) -> None:
+    """Where it did not, what has been read would wait for what has not."""
+    loaded = [event.step_key for event in materialize(*RESOURCES).get_asset_materialization_events()]
+    assert len(loaded) == len(RESOURCES)
+    assert not any(RESOURCES[str(name)].refers for name in loaded[3:])
+
+
+@pytest.mark.parametrize("hanging", ["server", "budget"])
+def test_an_end_of_several_is_as_quick(
+    api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch, hanging: str
+) -> None:
+    """None waits at the end for what the others have: the requests in flight, or their turn for the budget."""
+    monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")
+    monkeypatch.setenv("READ_AHEAD", "2")
+    if hanging == "budget":
+        monkeypatch.setenv("API_CALLS_BURST", "10")
+        monkeypatch.setenv("API_CALLS_PER_HOUR", "10")
+    asked = threading.Barrier(3 if hanging == "server" else 1, timeout=10)
+
+    def answer(handler: Handler) -> None:
+        page = int(handler.path.rpartition("=")[2])
+        if hanging == "server" and page > 1:
+            asked.wait()
+            handler.connection.recv(1)
+        else:
+            handler.send(200, api.render(handler.path.partition("?")[0].rpartition("/")[2], page, 100))
+
+    for table in (REGISTRATIONS, AWARDS):
+        api.rows[table.name] = [{"id": number} for number in range(2000)]
+        api.always[table.name] = answer
+        readings.begin(table, Sync(known_pages=20))
+    if hanging == "server":
+        asked.wait()  # so both that may be in flight hang
+    else:
+        for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.01)):
+            with attempt:
+                assert sum(api.calls.values()) == 10
+    ending = threading.Thread(target=readings.close)
+    ending.start()
+    ending.join(10)  # and not minutes
+    assert not ending.is_alive()
+
+
 def test_resources_share_the_pages_in_flight(
     api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
