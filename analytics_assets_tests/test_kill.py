@@ -24,8 +24,8 @@ POINTS = {
     "normalize": ("call", "dlt:Pipeline.normalize"),
     "load": ("call", "dlt:Pipeline.load"),
     "merge, rows deleted": ("sql", r"INSERT INTO \S*\"?analytics\"?\.\"?registrations"),
-    "ledger": ("sql", r"INSERT INTO syncs"),
-    "mart, rows deleted": ("sql", r"INSERT INTO registrations_enriched"),
+    "ledger": ("sql", r"INSERT INTO \W?syncs"),
+    "mart, rows deleted": ("sql", r"INSERT INTO \W?registrations_enriched"),
 }
 OF_A_FILE = {
     "copy into staging": ("sql", r"COPY|INSERT INTO \"?analytics_staging"),

@@ -120,7 +120,7 @@ def test_windows_and_a_reconciliation_end_in_what_a_full_read_gives(
     assert query("SELECT id, email FROM users WHERE _deleted_at IS NULL ORDER BY id") == sorted(
         (str(row["id"]), row.get("email")) for row in rows
     )
-    assert query(f"SELECT count(*) FROM ({DELETED})") == [(3,)]
+    assert query(f"SELECT count(*) FROM ({DELETED}) AS d") == [(3,)]
 
 
 def test_a_crash_in_a_window_loses_nothing(windows: ContractApi, materialize: Materialize, sync: Metadata) -> None:
