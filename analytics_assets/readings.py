@@ -3,9 +3,8 @@
 So the API's latency and the work of the warehouse overlap. Those that refer to others are read at the same time, and
 what they refer to after them: so a learner who signs up meanwhile, and registers, is there, if none is tried again.
 Nothing bounds how far ahead all this goes: while one is loaded, all that are to come may have been read, and wait as
-Parquet files. Each is
-kept from other runs from when its reading begins until it is loaded; no two runs wait for each other for ever, since
-all load in the same order.
+Parquet files. Each is kept from other runs from when its reading begins until it is loaded; no two runs wait for each
+other for ever, since all load in the same order.
 
 How pages are read belongs in `readahead`; what becomes of a resource that has been read, in `assets`.
 """
@@ -53,7 +52,6 @@ class Readings:
         self._begun: dict[str, _Begun] = {}
         self._is_first = True
         self._closing = Event()
-        self._referring: list[Future[Pipeline]] = []
         self._threads = ThreadPoolExecutor(len(RESOURCES), thread_name_prefix="reading")
 
     def due(self, table: Table, of_the_run: list[Table]) -> list[Table]:
@@ -66,7 +64,8 @@ class Readings:
     def begin(self, table: Table, sync: Sync) -> None:
         """Read the table as soon as may be: what is referred to, when all that was begun and refers has been read."""
         reading = _reading(table, sync, self._closing)
-        before = [] if table.refers else [*self._referring]
+        referring = [begun.read for name, begun in self._begun.items() if RESOURCES[name].refers]
+        before = [] if table.refers else referring
 
         def read() -> Pipeline:
             wait(before)
@@ -75,8 +74,6 @@ class Readings:
             return reading.__enter__()
 
         self._begun[table.name] = _Begun(sync, reading, self._threads.submit(read))
-        if table.refers:
-            self._referring.append(self._begun[table.name].read)
 
     @contextmanager
     def read(self, table: Table) -> Iterator[tuple[Pipeline, Sync]]:
