@@ -28,8 +28,10 @@ logger = logging.getLogger(__name__)
 BLOCK = 20  # calls that a process takes at once; what it does not use of them is lost when it ends
 WORTH_SAYING = 5.0  # seconds
 MOST_SECONDS = 10  # for the database to answer
+TURN_SECONDS = 0.1  # between two looks whether somebody has given up
 TABLE = "api_call_budget"
 State = tuple[float, ...]
+_one_budget = threading.Lock()
 
 
 class FileStore(StateStore):
@@ -163,8 +165,8 @@ class Budget:
         self._one_thread = threading.Lock()
 
     def take(self, giving_up: threading.Event) -> None:
-        """Take one call, waiting for it if there is none; returns at once when `giving_up` is set."""
-        with self._one_thread:
+        """Take one call, waiting for it if there is none; returns soon, and takes none, when `giving_up` is set."""
+        with turn(self._one_thread, giving_up):
             while self._taken == 0 and not giving_up.is_set():
                 seconds = self._take_block()
                 if seconds > WORTH_SAYING:
@@ -172,7 +174,8 @@ class Budget:
                         "waiting %.0f s for the budget of %s calls an hour", seconds, f"{self._rates[0].limit:,}"
                     )
                 giving_up.wait(seconds)
-            self._taken = max(0, self._taken - 1)
+            if not giving_up.is_set():
+                self._taken -= 1
 
     def left(self) -> int:
         """Calls that may be sent now without waiting."""
@@ -193,10 +196,24 @@ class Budget:
         return int(now)
 
 
+@contextmanager
+def turn(of: "threading.Lock | threading.Semaphore", giving_up: threading.Event) -> Iterator[None]:
+    """Inside, `of` is ours, unless `giving_up` was set before: who gives up waits for nobody else."""
+    ours = False
+    while not (ours or giving_up.is_set()):
+        ours = of.acquire(timeout=TURN_SECONDS)
+    try:
+        yield
+    finally:
+        if ours:
+            of.release()
+
+
 def budget() -> Budget:
     """The budget as configured (`API_CALLS_PER_HOUR`, `API_CALLS_BURST`, `API_BUDGET_URL`), one for the process."""
     names = ("DLT_DATA_DIR", "API_BUDGET_URL", "API_CALLS_PER_HOUR", "API_CALLS_BURST")
-    return _budget(*map(os.environ.get, names))
+    with _one_budget:  # a cache alone lets threads that come at the same time make one each, with a block each
+        return _budget(*map(os.environ.get, names))
 
 
 @lru_cache

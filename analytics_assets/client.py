@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, NoReturn
 
@@ -33,7 +33,7 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 
 from analytics_assets.answer import AnswerTooLarge, JsonResponse, content, decoded
-from analytics_assets.budget import budget
+from analytics_assets.budget import budget, turn
 from analytics_assets.token import BearerToken, shown
 from analytics_assets.watch import Watch
 
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 MOST_FAILURES = 100  # of the calls of one sync, beyond which more must work than fail
+SLOTS: dict[int, threading.Semaphore] = {}  # for the requests in flight, by how many there may be
 NO_RETRIES = urllib3.Retry(False)  # as an object: of `False` urllib3 would make one for each request
 # What a user of requests knows an error of urllib3 as: the first that fits, or else a `ConnectionError`.
 KINDS: dict[type[Exception], type[requests.RequestException]] = {
@@ -108,7 +109,7 @@ class JsonAdapter(HTTPAdapter):
         super().__init__(pool_maxsize=in_flight)
         settings = resolve_configuration(RuntimeConfiguration())
         self.calls = 0
-        self._slots = _slots(in_flight)
+        self._slots = SLOTS.setdefault(in_flight, threading.Semaphore(in_flight))
         self._failures = 0
         self._counting = threading.Lock()
         self._closing = threading.Event()
@@ -177,12 +178,12 @@ class JsonAdapter(HTTPAdapter):
 
     def _exchange_once(self, call: Call) -> JsonResponse:
         budget().take(self._closing)
-        with self._slots:
+        with turn(self._slots, self._closing):
+            if self._closing.is_set():
+                raise requests.ConnectionError(f"{call.url} is not needed any more")
             return self._exchange_now(call)
 
     def _exchange_now(self, call: Call) -> JsonResponse:
-        if self._closing.is_set():
-            raise requests.ConnectionError(f"{call.url} is not needed any more")
         with self._counting:
             self.calls += 1
         started, longest = time.monotonic(), self._watch.seconds
@@ -234,11 +235,6 @@ class JsonAdapter(HTTPAdapter):
         if self._failures > max(MOST_FAILURES, self.calls / 2):
             raise PatienceExceeded(f"{error}; {self._failures} of {self.calls} calls failed; run again later") from None
         logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
-
-
-@lru_cache
-def _slots(in_flight: int) -> threading.Semaphore:
-    return threading.Semaphore(in_flight)
 
 
 def _where(response: requests.Response) -> str:

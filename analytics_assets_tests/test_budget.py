@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -63,6 +64,44 @@ def test_giving_up_ends_the_waiting(tmp_path: Path, caplog: pytest.LogCaptureFix
         for _ in range(21):
             budget.take(time)
     assert caplog.messages == ["waiting 3600 s for the budget of 20 calls an hour"]
+
+
+def test_who_gives_up_waits_for_nobody_and_takes_nothing(tmp_path: Path) -> None:
+    """Where one waits for a call of the next hour, another that is behind it goes, and leaves what there will be."""
+    budget = Budget(FileStore(tmp_path / "calls.json"), an_hour=1, burst=1)
+    waiting, giving_up = threading.Event(), threading.Event()
+    budget.take(waiting)
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.submit(budget.take, waiting), threads.submit(budget.take, giving_up)
+        giving_up.set()
+        other.result(10)
+        assert not one.done()
+        waiting.set()
+        one.result(10)
+    assert budget.left() == 0
+
+
+def test_threads_that_come_first_at_the_same_time_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take one block together, also where it takes long to make the budget."""
+    together, made = threading.Barrier(8), []
+
+    class Slow(FileStore):
+        def __init__(self, file: Path) -> None:
+            time.sleep(0.1)  # for the others to come
+            made.append(file)
+            super().__init__(file)
+
+    monkeypatch.setattr("analytics_assets.budget.FileStore", Slow)
+    monkeypatch.setenv("API_CALLS_PER_HOUR", "1")
+
+    def take(_: int) -> None:
+        together.wait()
+        budget().take(threading.Event())
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(take, range(8)))
+    assert len(made) == 1
+    assert budget().left() == int(environment.DEFAULTS["API_CALLS_BURST"]) - 8
 
 
 def test_processes_share_the_budget(where: str) -> None:

@@ -352,8 +352,18 @@ def test_secrets_are_made_once_and_for_one_reader_each(tmp_path: Path) -> None:
             assert file.stat().st_uid == others.get(file.name, 10001)
     assert not any(text in made.stdout for text in files.values() if text)
     assert not files["failure-webhook-url"]
-    subprocess.run([DEPLOY / "compose" / "make-secrets", tmp_path], stdout=subprocess.DEVNULL, check=True)
+    again = subprocess.run([DEPLOY / "compose" / "make-secrets", tmp_path], capture_output=True, text=True, check=True)
+    assert not again.stdout + again.stderr
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == files
+
+
+def test_an_address_in_the_wrong_place_is_noticed(tmp_path: Path) -> None:
+    """A webhook in `.env` would be passed over for the file of secrets, without a word."""
+    (tmp_path / ".env").write_text('FAILURE_WEBHOOK_URL="https://example.org/secret"\n')
+    made = subprocess.run([DEPLOY / "compose" / "make-secrets", tmp_path / "secrets"], capture_output=True, text=True)
+    assert "FAILURE_WEBHOOK_URL in .env does not count" in made.stderr
+    assert "example.org" not in made.stdout + made.stderr
+    assert not (tmp_path / "secrets" / "failure-webhook-url").read_text()
 
 
 def test_versions_agree() -> None:

@@ -18,7 +18,7 @@ A_DAY = 24 * AN_HOUR
 WINDOW_DAYS = 1 + float(DEFAULTS["WINDOW_OVERLAP_HOURS"]) / 24
 PAGES_A_SECOND = 25  # eight in flight, each answered after a third of a second
 # Measured with registrations like the sample's, 0.8 and 4 million of them, in a DuckDB file.
-MEGABYTES, MEGABYTES_A_MILLION = 545, 20  # of memory
+MEGABYTES, MEGABYTES_A_MILLION = 610, 10  # of memory
 KEPT, STAGED = 14_000, 5_500  # bytes on the disk for a page that is kept until all are loaded, and for its typed rows
 
 Calls = Callable[[int], int]
@@ -56,7 +56,7 @@ def nightly(number: int) -> float:
 
 
 def memory(registrations: int) -> float:
-    """Gigabytes that a sync takes at the most."""
+    """Gigabytes that a sync takes at its peak."""
     return (MEGABYTES + MEGABYTES_A_MILLION * registrations / 1e6) / 1000
 
 
