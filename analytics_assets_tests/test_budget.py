@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg2
@@ -67,18 +67,20 @@ def test_giving_up_ends_the_waiting(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_who_gives_up_waits_for_nobody_and_takes_nothing(tmp_path: Path) -> None:
-    """Where one waits for a call of the next hour, another that is behind it goes, and leaves what there will be."""
-    budget = Budget(FileStore(tmp_path / "calls.json"), an_hour=1, burst=1)
-    waiting, giving_up = threading.Event(), threading.Event()
-    budget.take(waiting)
-    with ThreadPoolExecutor(2) as threads:
-        one, other = threads.submit(budget.take, waiting), threads.submit(budget.take, giving_up)
-        giving_up.set()
-        other.result(10)
+    """Where one waits for a call of the next hour, another behind it goes; and what there is, is left to others."""
+    budget = Budget(FileStore(tmp_path / "calls.json"), an_hour=1, burst=2)
+    needed, giving_up = threading.Event(), threading.Event()
+    giving_up.set()
+    budget.take(needed)
+    budget.take(giving_up)
+    assert budget.left() == 1
+    budget.take(needed)
+    with ThreadPoolExecutor(2) as threads, ExitStack() as end:
+        end.callback(needed.set)
+        one = threads.submit(budget.take, needed)
+        time.sleep(0.1)  # until it waits
+        threads.submit(budget.take, giving_up).result(10)
         assert not one.done()
-        waiting.set()
-        one.result(10)
-    assert budget.left() == 0
 
 
 def test_threads_that_come_first_at_the_same_time_share_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,8 @@
 """What one page costs and survives, seen from a server that misbehaves."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,7 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from analytics_assets import client, token
-from analytics_assets_tests.contract_api import TOKEN, Answer, ContractApi, body, cut_short, reset, serving, status
+from analytics_assets_tests.contract_api import (
+    TOKEN,
+    Answer,
+    ContractApi,
+    Handler,
+    body,
+    cut_short,
+    reset,
+    serving,
+    status,
+)
 
 PAGE = {"page": 1, "per_page": 100}
 TRANSIENT = [429, 500, 502, 503, 504]
@@ -66,6 +79,27 @@ def test_tries_end(api: ContractApi) -> None:
         get(api)
     assert api.calls["users"] == 6
     assert client.is_transient(raised.value)
+
+
+def test_who_gives_up_does_not_wait_for_the_requests_of_others(api: ContractApi) -> None:
+    """A call that is not to be sent yet, since another is on its way, is given up at once."""
+    asked = threading.Event()
+
+    def hang(handler: Handler) -> None:
+        asked.set()
+        handler.connection.recv(1)
+
+    api.always["users"] = hang
+    one, other = client.JsonAdapter(), client.JsonAdapter()
+    with ThreadPoolExecutor(2) as threads, client.session(one) as first, client.session(other) as second:
+        hangs = threads.submit(first.get, f"{api.url}/v1/users")
+        assert asked.wait(10)
+        waits = threads.submit(second.get, f"{api.url}/v1/users")
+        time.sleep(0.1)  # until it does
+        other.give_up()
+        assert "is not needed any more" in str(waits.exception(10))
+        assert not hangs.done()
+    assert api.calls["users"] == 1
 
 
 def test_no_server(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
