@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from dotenv import load_dotenv
 
@@ -57,6 +58,21 @@ class WrongSetting(Exception):
 
 
 COUNTS = ("API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES")
+CRON = (r"@\w+|\S+( \S+){4}", "five fields like 0 2 * * *")
+SHAPES = {  # of a setting a pattern, and what it must be
+    **{
+        name: (r"\d*\.?\d+", f"a number like {default}")
+        for name, default in DEFAULTS.items()
+        if re.fullmatch(r"[\d.]+", default)
+    },
+    **{name: (r"[1-9]\d*", f"a number like {DEFAULTS[name]}") for name in COUNTS},
+    "PUBLISHED_MODE": ("[46][046]{2}", "a number like 600"),
+    "DUCKDB_MEMORY_LIMIT": (r"(?i)\d+(\.\d+)? ?([kmgt]i?b|%)", "a size like 200MB"),
+    "AUTOMATION": ("running|stopped", "running or stopped"),
+    "ASSET_OWNER": (r"team:.+|.+@.+", "an address, or a team like team:analytics"),
+    "NIGHTLY_CRON": CRON,
+    "RECONCILIATION_CRON": CRON,
+}
 
 
 def check() -> None:
@@ -65,11 +81,13 @@ def check() -> None:
     from analytics_assets import budget, published
     from analytics_assets.schema import RESOURCES
 
-    numbers = {name: r"\d*\.?\d+" for name, default in DEFAULTS.items() if re.fullmatch(r"[\d.]+", default)}
-    patterns = numbers | dict.fromkeys(COUNTS, r"[1-9]\d*") | {"PUBLISHED_MODE": "[46][046]{2}"}
-    for name, pattern in patterns.items():
+    for name, (pattern, what) in SHAPES.items():
         if not re.fullmatch(pattern, os.environ[name]):
-            raise WrongSetting(f"{name} is {os.environ[name]!r}, and must be a number like {DEFAULTS[name]}")
+            raise WrongSetting(f"{name} is {os.environ[name]!r}, and must be {what}")
+    try:
+        ZoneInfo(zone := os.environ["NIGHTLY_TIMEZONE"])
+    except (LookupError, ValueError, OSError):  # the last where it names a folder of the system's
+        raise WrongSetting(f"NIGHTLY_TIMEZONE is {zone!r}, and must be a time zone like Europe/Berlin") from None
     if os.environ.get("MASKING_KEY") and os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] != "duckdb":
         raise WrongSetting(
             "MASKING_KEY masks the published copy, which a server has not; grant columns, or views there"

@@ -92,14 +92,25 @@ def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("REJECTED_SHARE", "5%"), ("READ_AHEAD", "0"), ("PUBLISHED_MODE", "abc"), ("RESUME_HOURS", "-1")],
+    ("name", "value", "what"),
+    [
+        ("REJECTED_SHARE", "5%", "a number like 0.01"),
+        ("READ_AHEAD", "0", "a number like 8"),
+        ("PUBLISHED_MODE", "abc", "a number like 600"),
+        ("RESUME_HOURS", "-1", "a number like 6"),
+        ("DUCKDB_MEMORY_LIMIT", "lots", "a size like 200MB"),
+        ("AUTOMATION", "yes", "running or stopped"),
+        ("ASSET_OWNER", "nobody", "an address, or a team like team:analytics"),
+        ("NIGHTLY_CRON", "2 o'clock", "five fields like 0 2 * * *"),
+        ("RECONCILIATION_CRON", "", "five fields like 0 2 * * *"),
+        ("NIGHTLY_TIMEZONE", "Mars/Base", "a time zone like Europe/Berlin"),
+    ],
 )
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """A number that is none is refused with the name of the setting; the defaults are not."""
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str) -> None:
+    """What cannot mean anything is refused with the name of the setting and what it must be; the defaults are not."""
     environment.check()
     monkeypatch.setenv(name, value)
-    with pytest.raises(environment.WrongSetting, match=f"{name} is {value!r}, and must be a number like"):
+    with pytest.raises(environment.WrongSetting, match=f"^{re.escape(f'{name} is {value!r}, and must be {what}')}$"):
         environment.check()
 
 
