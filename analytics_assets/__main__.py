@@ -118,7 +118,7 @@ def run() -> int:
         print(f"Reading {url}", flush=True)
         history.end_lost_runs(instance)
         results = [execute()]
-        if any("DagsterExecutionInterruptedError" in text for text in failures_of(results[0])):
+        if any("Interrupt" in text for text in failures_of(results[0])):
             raise KeyboardInterrupt
         if not results[0].success:
             # In one run a failed parent takes the rest with it, which by itself is made from what is there.

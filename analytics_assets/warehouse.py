@@ -137,9 +137,24 @@ def writing() -> Iterator[duckdb.DuckDBPyConnection | None]:
             yield None
         return
     with ExitStack() as stack:
+        stack.enter_context(_interrupts_heard())
         if not _lock(_lock_file(file)).is_locked:
             (_kept[-1] if _kept else stack).enter_context(_held(file))
         yield stack.enter_context(duckdb.connect(str(file)))
+
+
+@contextmanager
+def _interrupts_heard() -> Iterator[None]:
+    """DuckDB makes an error like any other of an interrupt that comes during a query; it is to end the run."""
+    try:
+        yield
+    except Exception as error:
+        link: BaseException | None = error
+        while link:
+            if isinstance(link, RuntimeError) and str(link) == "Query interrupted":
+                raise KeyboardInterrupt from None
+            link = link.__cause__
+        raise
 
 
 @contextmanager

@@ -106,3 +106,13 @@ def test_duckdb_takes_no_more_memory_than_configured(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DUCKDB_MEMORY_LIMIT", "128MiB")
     with warehouse.connection() as client:
         assert client.execute_sql("SELECT current_setting('memory_limit')") == [("128.0 MiB",)]
+
+
+def test_an_interrupt_that_duckdb_hears_ends_the_run(dagster_home: Path) -> None:
+    """It comes as this error of DuckDB's, by itself or as the cause of dlt's; others stay what they are."""
+    with pytest.raises(KeyboardInterrupt), warehouse.writing():
+        raise RuntimeError("Query interrupted")
+    with pytest.raises(KeyboardInterrupt), warehouse.writing():
+        raise ValueError from RuntimeError("Query interrupted")
+    with pytest.raises(RuntimeError, match="another"), warehouse.writing():
+        raise RuntimeError("another")
