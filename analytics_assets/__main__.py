@@ -1,6 +1,7 @@
 """What `make run` and `make ui` start, and which API they read."""
 
 import argparse
+import asyncio
 import logging
 import os
 import shutil
@@ -23,10 +24,11 @@ from tenacity import Retrying, stop_after_attempt, wait_exponential
 
 from analytics_assets import environment, history, ledger, warehouse
 from analytics_assets.environment import DEFAULTS, PROJECT, SAMPLE
+from analytics_assets.extract.access import InsecureUrl, check, shown
+from analytics_assets.extract.threads import in_thread
 from analytics_assets.report import failures_of, report
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
-from analytics_assets.token import BearerToken, InsecureUrl, shown
 from analytics_assets.warehouse import MixedData, SameFile, Unavailable
 
 # Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
@@ -62,14 +64,14 @@ def _reach(url: str) -> None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Refused(f"API_BASE_URL is {shown(url)!r}, and must begin with https://")
     try:
-        BearerToken.check(url)
+        check(url)
     except InsecureUrl as error:
         raise Refused(str(error)) from None
     if not requests.utils.get_environ_proxies(url):
         tries = Retrying(stop=stop_after_attempt(5), wait=wait_exponential(), reraise=True)
         try:
             address = (parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
-            tries(socket.create_connection, address, 10).close()
+            tries(lambda: asyncio.run(in_thread(socket.create_connection, address, 10))).close()
         except OSError as error:
             raise Refused(f"{shown(url)} cannot be reached ({error}); check API_BASE_URL") from None
 

@@ -1,5 +1,6 @@
 """The six resources as assets: each its own `@dlt_assets` op, which can fail, be retried and be repeated alone."""
 
+import gc
 import logging
 import os
 import traceback
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
-import requests
 from dagster_dlt import DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
 from dlt import Pipeline
@@ -19,13 +19,13 @@ from dlt.common.exceptions import TransientException
 from pydantic import Field
 
 from analytics_assets import history, ledger, profile, tables, warehouse
-from analytics_assets.budget import budget
 from analytics_assets.catalog import API_GROUP, asset_spec
-from analytics_assets.client import is_transient
-from analytics_assets.readings import Readings, causes, collecting_less_garbage
+from analytics_assets.extract.api import Source, api_name, has_window
+from analytics_assets.extract.budget import budget
+from analytics_assets.extract.faults import Fault
+from analytics_assets.extract.reader import Reader
+from analytics_assets.extract.sync import Sync
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import api_name, has_window, source
-from analytics_assets.sync import Sync
 
 logger = logging.getLogger(__name__)
 
@@ -60,44 +60,61 @@ class SyncConfig(dg.Config):
 
 
 @dg.resource(description="Reads resources while others are loaded, and keeps the warehouse open meanwhile.")
-def readings(_: dg.InitResourceContext) -> Iterator[Readings]:
+def reader(_: dg.InitResourceContext) -> Iterator[Reader]:
     """One object for the whole run, since all its steps are executed in one process."""
     # Others have the file before readings are ended.
-    with collecting_less_garbage(), closing(Readings()) as readings, warehouse.kept_open():
-        yield readings
+    with _collecting_less_garbage(), closing(Reader()) as reader, warehouse.kept_open():
+        yield reader
+
+
+@contextmanager
+def _collecting_less_garbage() -> Iterator[None]:
+    """Python's garbage collector runs seldom inside: over millions of rows, none of them garbage, it takes long."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _asset(table: Table) -> dg.AssetsDefinition:
-    # No pipeline here: making one writes to the disk, and importing must not. Each run makes its own, and a fresh
-    # source, since a run changes the schema that a source holds.
+    source = Source(table)
+
+    # No pipeline here: making one writes to the disk, and importing must not.
     @dlt_assets(
-        dlt_source=source(table),
+        dlt_source=source.dlt,
         dlt_pipeline=cast(Pipeline, None),
         name=table.name,
-        op_tags={"dagster/priority": str(int(table.refers))},  # the order in which `readings` reads
+        op_tags={"dagster/priority": str(int(table.refers))},  # the order in which `reader` reads
         dagster_dlt_translator=Translator(),
     )
     def load(
         context: dg.AssetExecutionContext,
         config: SyncConfig,  # from which Dagster has the schema; `_sync` asks for that of other ops too
-        readings: dg.ResourceParam[Readings],
+        reader: dg.ResourceParam[Reader],
     ) -> dg.MaterializeResult[Any]:
         with _explained(context, table) as known:
             with warehouse.connection() as client:
                 ledger.refuse_to_mix(client)
                 known["held"] = ledger.held(client, table)
                 before = history.last_materialization(context.instance, table.name)
-                for due in readings.due(table, _of_the_run(context)):
-                    readings.begin(due, _sync(context, due, ledger.last_sync(client, due)))
-            # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read,
-            # and what has been read is not to be lost while the warehouse is.
-            with readings.read(table) as (pipeline, sync), warehouse.writing():
-                pipeline.normalize()
-                load_id = pipeline.load().loads_ids[0]
-                with warehouse.connection() as client:
-                    counts = ledger.enter(client, table, sync)
+                for due in reader.due(table, _of_the_run(context)):
+                    reader.begin(due, _sync(context, due, ledger.last_sync(client, due)))
+            # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read.
+            with reader.read(table, _passes) as reading, warehouse.pipeline(table.name) as pipeline:
+                if not reading.has_ended.is_set():
+                    warehouse.release()  # nobody is to wait for it meanwhile
+                pipeline.extract(source.of(reading), loader_file_format="parquet")
+                with warehouse.writing():
+                    pipeline.normalize()
+                    load_id = pipeline.load().loads_ids[0]
+                    with warehouse.connection() as client:
+                        counts = ledger.enter(client, table, reading.sync)
             known |= {"done": "was loaded, but what it holds could not be described", "held": "The rows are there."}
-            metadata = _metadata(table, sync, before, counts)
+            metadata = _metadata(table, reading.sync, before, counts)
         return dg.MaterializeResult(asset_key=table.name, metadata={**metadata, "load_id": load_id})
 
     return load
@@ -167,7 +184,7 @@ def _calls_left() -> dict[str, int]:
     """Nothing where it cannot be asked just now, for which no sync that has been loaded is to fail."""
     try:
         return {"calls_left": budget().left()}
-    except requests.RequestException as error:
+    except Fault as error:
         logger.warning("%s", error)
         return {}
 
@@ -193,18 +210,20 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
     try:
         yield known
     except Exception as error:
-        cause, retries = causes(error)[-1], int(os.environ["SYNC_RETRIES"])
+        cause, retries = _causes(error)[-1], int(os.environ["SYNC_RETRIES"])
         # Of errors that are not known to be free of learners' data the message is not shown, nor what led to them.
-        shown = cause if isinstance(cause, SHOWN) or type(cause).__module__.startswith("analytics_assets.") else None
+        shown = cause if isinstance(cause, OSError) or type(cause).__module__.startswith("analytics_assets.") else None
         hidden = (
             f"{type(cause).__name__} at {_place(cause)} (its message may quote rows; RUNTIME__LOG_LEVEL=ERROR shows it)"
         )
         if warehouse.is_operational(cause):
             hidden = f"the warehouse failed or went away: {hidden}"
-        text = str(cause) if shown else hidden
+        text = warehouse.remedy(cause) or (str(cause) if shown else hidden)
         transient = any(
-            is_transient(link) or isinstance(link, TransientException) or warehouse.is_operational(link)
-            for link in causes(error)
+            (isinstance(link, Fault) and link.again)
+            or isinstance(link, TransientException)
+            or warehouse.is_operational(link)
+            for link in _causes(error)
         )
         if transient and context.op_execution_context.retry_number < retries:
             seconds = float(os.environ["SYNC_RETRY_SECONDS"])
@@ -216,7 +235,15 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         raise dg.Failure(what, {"cause": text}, allow_retries=False) from shown
 
 
-SHOWN = (requests.RequestException, OSError)
+def _passes(error: Exception) -> bool:
+    """Whether it says nothing against the pages that were read: the API fails or refuses, or the warehouse is away."""
+    passing = (Fault, TransientException, warehouse.Unavailable)
+    return any(isinstance(link, passing) or warehouse.is_operational(link) for link in _causes(error))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, down to the bottom: dlt wraps what a source raises twice."""
+    return [error, *(_causes(error.__cause__) if error.__cause__ else [])]
 
 
 def _place(error: BaseException) -> str:

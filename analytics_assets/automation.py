@@ -14,9 +14,9 @@ from tenacity import retry, stop_after_attempt, wait_exponential
 
 from analytics_assets import history
 from analytics_assets.catalog import API_GROUP, MARTS_GROUP, REFERENCE_GROUP
-from analytics_assets.paging import UnexpectedResponse
+from analytics_assets.extract.api import api_name, has_row, has_window
+from analytics_assets.extract.faults import Fault
 from analytics_assets.schema import RESOURCES, Table
-from analytics_assets.source import api_name, has_row, has_window
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*use_user_code_server")
 GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read
@@ -86,7 +86,7 @@ def new_rows_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.S
                 tags[f"{GROWN}/{table.name}"] = position
         except Waiting as waiting:
             notes.append(f"{table.name}: {waiting}")
-        except (requests.RequestException, UnexpectedResponse) as error:
+        except Fault as error:
             failed += 1
             context.log.warning(f"{table.name}: {error}")
             notes.append(f"{table.name}: {error}")

@@ -10,6 +10,6 @@ defs = dg.Definitions(
     jobs=automation.jobs,
     schedules=automation.schedules,
     sensors=automation.sensors,
-    resources={"readings": assets.readings},
+    resources={"reader": assets.reader},
     executor=dg.in_process_executor,  # one import of the stack a run, and no writer that outlives it
 )

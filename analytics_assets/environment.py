@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 DEFAULTS = {
     "API_BASE_URL": "https://api.example.com",
     "API_RESOURCE_PATH": "/v1/{resource}",
+    "API_PAGE_SIZE": "100",  # rows; the most that the API gives
     "API_CALLS_PER_HOUR": "3000",
     "API_CALLS_BURST": "13000",
     "DESTINATION__WAREHOUSE__DESTINATION_TYPE": "duckdb",
@@ -57,7 +58,7 @@ class WrongSetting(Exception):
     """A setting cannot mean anything."""
 
 
-COUNTS = ("API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES")
+COUNTS = ("API_PAGE_SIZE", "API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES")
 CRON = (r"@\w+|\S+( \S+){4}", "five fields like 0 2 * * *")
 SHAPES = {  # of a setting a pattern, and what it must be
     **{
@@ -78,7 +79,8 @@ SHAPES = {  # of a setting a pattern, and what it must be
 def check() -> None:
     """Raise `WrongSetting` for what cannot mean anything, before anything is started that would need it."""
     # Not above: loading the environment comes first of all.
-    from analytics_assets import budget, published
+    from analytics_assets import published
+    from analytics_assets.extract import budget
     from analytics_assets.schema import RESOURCES
 
     for name, (pattern, what) in SHAPES.items():

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from analytics_assets.dialect import SqlClient
 from analytics_assets.environment import SAMPLE
+from analytics_assets.extract.sync import FEW, Sync
 from analytics_assets.schema import DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table
-from analytics_assets.sync import FEW, Sync
 from analytics_assets.tables import columns, comment, exists, insert, make, make_dataset
 from analytics_assets.warehouse import DATASET, MixedData, address, database_file
 

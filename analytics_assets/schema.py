@@ -368,11 +368,16 @@ VIEWS: Mapping[str, Table] = {view.name: view for view in (DATA_DICTIONARY, SYNC
 
 
 def dlt_columns(table: Table) -> TTableSchemaColumns:
-    """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once a batch."""
-    return {
+    """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once a batch.
+
+    Rows move between pages while they are read: of an id that came twice, the later page's row stays.
+    """
+    hints: TTableSchemaColumns = {
         column.name: {"name": column.name, "data_type": column.type.dlt, "nullable": column.nullable}
         for column in table.columns
     }
+    hints[PAGE]["dedup_sort"] = "desc"
+    return hints
 
 
 def arrow_schema(table: Table) -> pa.Schema:

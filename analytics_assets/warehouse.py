@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from threading import Event
 from typing import Any, NoReturn, cast
 
 import dlt
@@ -35,34 +34,29 @@ DESTINATION = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOU
 
 
 @contextmanager
-def syncing(name: str, giving_up: Event) -> Iterator[dlt.Pipeline]:
+def pipeline(name: str) -> Iterator[dlt.Pipeline]:
     """The pipeline `analytics_<name>`, emptied, for one process at a time: two on one pipeline get in each other's way.
 
-    Each resource has its own, so that one broken load holds up no other. What a killed run left in it is gone. One
-    thread may enter and another leave. Raises `Timeout` where `giving_up` is set before the other process has ended.
+    Each resource has its own, so that one broken load holds up no other. What a killed run left in it is gone.
     """
-    folder = Path(os.environ["DLT_DATA_DIR"])
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{name}.lock", thread_local=False)
-    with _locked(lock, f"another run syncs {name}", giving_up):
-        name, pipelines = f"{DATASET}_{name}", folder / "pipelines"
-        if (pipelines / name).exists():
-            shutil.rmtree(pipelines / name)  # dlt's own `drop` would make the pipeline twice
-        try:
-            yield dlt.pipeline(name, str(pipelines), destination=dlt.destination("warehouse"), dataset_name=DATASET)
-        except BaseException:
-            shutil.rmtree(pipelines / name, ignore_errors=True)  # there are rows in it
-            raise
+    name, folder = f"{DATASET}_{name}", Path(os.environ["DLT_DATA_DIR"]) / "pipelines"
+    if (folder / name).exists():
+        shutil.rmtree(folder / name)  # dlt's own `drop` would make the pipeline twice
+    try:
+        yield dlt.pipeline(name, str(folder), destination=dlt.destination("warehouse"), dataset_name=DATASET)
+    except BaseException:
+        shutil.rmtree(folder / name, ignore_errors=True)  # there are rows in it
+        raise
 
 
 @contextmanager
-def _locked(lock: BaseFileLock, why: str, giving_up: Event | None = None) -> Iterator[None]:
+def _locked(lock: BaseFileLock, why: str) -> Iterator[None]:
     """Holds a lock that is freed at once when its holder is killed."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
         logger.info("%s; waiting for it", why)
-        lock.acquire(cancel_check=giving_up.is_set if giving_up else None)
+        lock.acquire()
     try:
         yield
     finally:
@@ -308,3 +302,11 @@ def _explained() -> Iterator[None]:
 def is_operational(error: BaseException) -> bool:
     """Whether a database's driver says, in the word that all have for it, that neither statement nor rows are wrong."""
     return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
+
+
+def remedy(error: BaseException) -> str | None:
+    """What happened and what to do, of an error whose own message does not say so."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        limit = os.environ["DUCKDB_MEMORY_LIMIT"]
+        return f"DuckDB needs more memory than DUCKDB_MEMORY_LIMIT allows it ({limit}); set it higher"
+    return None

@@ -1,7 +1,6 @@
 """One reading of one resource: its limits, its tallies, and the verdict whether it may be loaded."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -38,7 +37,7 @@ class Sync:
     `known_pages` is where the resource ended last time; `resumed_pages` had been read by a sync that was broken off,
     when that started: what is read now began at `began_at`. Fewer rows than `least_rows`, where all are read, are
     `TooFewRows`, a larger share of unreadable rows than `rejected_share` (and more than ten) `TooManyRejected`; both
-    before anything is loaded. `give_up` has what is under way fail, `close` also waits until it has ended.
+    before anything is loaded. Of the `calls`, `failures` were tried again.
     """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -47,12 +46,11 @@ class Sync:
     least_rows: int = 0
     rejected_share: float = 0.0
     known_pages: int = 0
-    close: Callable[[], None] = field(default=lambda: None)
-    give_up: Callable[[], None] = field(default=lambda: None)
     rows: int = 0
     pages: int = 0
     resumed_pages: int = 0
     calls: int = 0
+    failures: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     extra_fields: set[str] = field(default_factory=set)
     filled: set[str] = field(default_factory=set)

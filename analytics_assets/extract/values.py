@@ -10,19 +10,22 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analytics_assets.extract.answer import MARK, Fields, Raw
 from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
 LEAST_MILLISECONDS = 100_000_000_000
 EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
-BREAK = orjson.Fragment(b"\n")  # between values that are written at once; inside JSON text it is always escaped
+NULL = Raw(b"null")
 ESCAPED = re.compile(r"\\(u0000|.)")
+MARKED = "\ufdd0"  # `MARK`, decoded
 NUL = {"\\u0000": "\\ufffd"}
+NO_VALUE = object()  # stands for what no value can be made of; no type reads it
 UNREADABLE = (pa.ArrowException, TypeError, ValueError, OverflowError, LookupError)
 
 
@@ -36,19 +39,44 @@ class Reader(NamedTuple):
     value: Callable[[Any], Any]
 
 
-def _without_nul(text: str) -> str:
-    text.encode()  # a lone surrogate is no text
-    return text.replace("\0", "\ufffd")  # Postgres refuses NUL, so no warehouse gets it
+def decoded(value: Raw, of_type: Type | None = None) -> Any:
+    """What a value of JSON says; for a column of JSON, or for what is no text in one of texts, the JSON itself."""
+    text = bytes(value)
+    if text == b"null":
+        return None
+    try:
+        if of_type is JSON or (of_type in (TEXT, EMAIL) and text[:1] != b'"'):
+            return _json_text(text.decode())
+        found = msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return NO_VALUE
+    return NO_VALUE if isinstance(found, str) and found.startswith(MARKED) else found
 
 
-def _read_json(value: Any) -> str:
-    text = orjson.dumps(value).decode()
+def kind(value: Raw) -> str:
+    """What kind of value it is that cannot be read, in a word for people."""
+    text = bytes(value)
+    if text.startswith(f'"{MARK}'.encode()):
+        return "str" if text[7:9] == b'\\"' else "NotANumber"
+    return {b"{": "dict", b"[": "list", b'"': "str"}.get(text[:1], "number")
+
+
+def as_object(fields: Fields) -> Raw:
+    """An object of these fields; null if there are none."""
+    return Raw(msgspec.json.encode(fields)) if fields else NULL
+
+
+def _json_text(text: str) -> str:
+    if MARK in text:
+        raise ValueError("it holds what is no JSON")
     # As `_without_nul`, in JSON's spelling, where a backslash before the u may itself be behind one.
-    return ESCAPED.sub(lambda escape: NUL.get(escape[0], escape[0]), text) if "\\u0000" in text else text
+    return ESCAPED.sub(lambda escape: NUL.get(escape[0], escape[0]), text) if r"\u0000" in text else text
 
 
-def _read_text(value: Any) -> str:
-    return _without_nul(value) if isinstance(value, str) else _read_json(value)
+def _without_nul(text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError("no text")
+    return text.replace("\0", "\ufffd")  # Postgres refuses NUL, so no warehouse gets it
 
 
 def _read_id(value: Any) -> str:
@@ -108,24 +136,16 @@ def _times(values: Sequence[Any]) -> pa.Array:
     return times
 
 
-def _jsons(values: Sequence[Any]) -> pa.Array:
-    """The JSON text of each value, all written by one call and split: a call for each takes longer."""
-    parts = [BREAK] * (2 * len(values))
-    parts[::2] = values
-    texts = pc.split_pattern(pa.array([_read_json(parts)[1:-3]], JSON.arrow), ",\n,").values
-    return pc.if_else(pa.array([value is not None for value in values]), texts, None)
-
-
 def _booleans(values: Sequence[Any]) -> pa.Array:
     return pa.array(values, BOOLEAN.arrow)
 
 
-TEXTS = Reader(_texts, _read_text)
+TEXTS = Reader(_texts, _without_nul)
 READERS: dict[Type, Reader] = {
     ID: Reader(_ids, _read_id),
     TEXT: TEXTS,
     EMAIL: TEXTS,
-    JSON: Reader(_jsons, _read_json),
+    JSON: TEXTS,
     TIME: Reader(_times, _read_time),
     BOOLEAN: Reader(_booleans, _read_boolean),
     NUMBER: Reader(_numbers, _read_number),

@@ -4,11 +4,12 @@ What it still allows stands in a file of `DLT_DATA_DIR`, or for processes on sev
 The algorithm is pyrate-limiter's token bucket; its own stores know no file, and of databases only Redis.
 """
 
+import asyncio
 import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from hashlib import sha256
@@ -16,19 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-import requests
 from filelock import FileLock
 from pyrate_limiter import Duration, Rate, StateStore, TokenBucket
 from pyrate_limiter.clocks import AbstractClock, WallClock
 
 from analytics_assets.environment import WrongSetting
+from analytics_assets.extract.faults import Fault
+from analytics_assets.extract.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 20  # calls that a process takes at once; what it does not use of them is lost when it ends
 WORTH_SAYING = 5.0  # seconds
 MOST_SECONDS = 10  # for the database to answer
-TURN_SECONDS = 0.1  # between two looks whether somebody has given up
 TABLE = "api_call_budget"
 State = tuple[float, ...]
 _one_budget = threading.Lock()
@@ -89,8 +90,7 @@ def database() -> str | None:
 def _asking(url: str) -> Iterator[Any]:
     """A cursor of one transaction. The connection ends with it: nothing is to be kept alive through hours of waiting.
 
-    A database that cannot be had is `requests.ConnectionError`, so that it is tried again as the API itself is; so is
-    one that takes longer than `MOST_SECONDS`, during which not even an interrupt is heard.
+    A database that cannot be had, or takes longer than `MOST_SECONDS`, is a `Fault` that is tried again.
     """
     import psycopg2
 
@@ -100,7 +100,7 @@ def _asking(url: str) -> Iterator[Any]:
             cursor.execute(f"SET LOCAL statement_timeout = {MOST_SECONDS * 1000}")  # as an option PgBouncer refuses it
             yield cursor
     except psycopg2.OperationalError as error:
-        raise requests.ConnectionError(f"the database of API_BUDGET_URL cannot be asked: {error}".strip()) from None
+        raise Fault(f"the database of API_BUDGET_URL cannot be asked: {error}".strip(), again=True) from None
 
 
 class PostgresClock(AbstractClock):
@@ -155,27 +155,31 @@ class PostgresStore(StateStore):
 class Budget:
     """A token bucket in `store`: `burst` calls at once, refilled by `an_hour` each hour."""
 
-    def __init__(self, store: StateStore, an_hour: int, burst: int, clock: AbstractClock | None = None) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        an_hour: int,
+        burst: int,
+        clock: AbstractClock | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._store = store
         self._rates = [Rate(an_hour, Duration.HOUR, burst=burst)]
-        self._clock = clock or store.default_clock
+        self._clock, self._sleep = clock or store.default_clock, sleep
         self._block = min(BLOCK, burst)
         self._bucket = TokenBucket()
         self._taken = 0
         self._one_thread = threading.Lock()
 
-    def take(self, giving_up: threading.Event) -> None:
-        """Take one call, waiting for it if there is none; returns soon, and takes none, when `giving_up` is set."""
-        with turn(self._one_thread, giving_up):
-            while self._taken == 0 and not giving_up.is_set():
-                seconds = self._take_block()
+    async def take(self) -> None:
+        """Take one call, waiting for it if there is none."""
+        while not self._take_one():
+            # Not in the loop's own thread: to ask the store is to wait for other processes, and for a database.
+            if seconds := await in_thread(self._take_block):
                 if seconds > WORTH_SAYING:
-                    logger.info(
-                        "waiting %.0f s for the budget of %s calls an hour", seconds, f"{self._rates[0].limit:,}"
-                    )
-                giving_up.wait(seconds)
-            if not giving_up.is_set():
-                self._taken -= 1
+                    rate = f"{self._rates[0].limit:,}"
+                    logger.info("waiting %.0f s for the budget of %s calls an hour", seconds, rate)
+                await self._sleep(seconds)
 
     def left(self) -> int:
         """Calls that may be sent now without waiting."""
@@ -183,30 +187,31 @@ class Budget:
         spent = self._bucket.consumed(self._rates, state, self._now())
         return max(0, self._rates[0].burst - spent) + self._taken
 
+    def _take_one(self) -> bool:
+        """Take one of the calls that this process has, if it has one; while others ask the store it has none."""
+        if not self._one_thread.acquire(blocking=False):
+            return False
+        try:
+            has_one = self._taken > 0
+            self._taken -= has_one
+            return has_one
+        finally:
+            self._one_thread.release()
+
     def _take_block(self) -> float:
-        """Take a block of calls if there is one; the seconds until there will be."""
-        decision: Any = self._store.check(self._bucket, self._rates, self._now(), self._block)
-        if not decision.allowed:
-            return (decision.retry_after_ms or 0) / 1000
-        self._taken = self._block
-        return 0
+        """Take a block of calls where this process has none, if there is one; the seconds until there will be."""
+        with self._one_thread:
+            if self._taken:
+                return 0
+            decision: Any = self._store.check(self._bucket, self._rates, self._now(), self._block)
+            if not decision.allowed:
+                return (decision.retry_after_ms or 0) / 1000
+            self._taken = self._block
+            return 0
 
     def _now(self) -> int:
         now: Any = self._clock.now()
         return int(now)
-
-
-@contextmanager
-def turn(of: "threading.Lock | threading.Semaphore", giving_up: threading.Event) -> Iterator[None]:
-    """Inside, `of` is ours, unless `giving_up` was set before: who gives up waits for nobody else."""
-    ours = False
-    while not (ours or giving_up.is_set()):
-        ours = of.acquire(timeout=TURN_SECONDS)
-    try:
-        yield
-    finally:
-        if ours:
-            of.release()
 
 
 def budget() -> Budget:

@@ -1,6 +1,7 @@
-"""The pages of a reading that is under way, on disk: after a crash they need not be requested again.
+"""The pages of a reading that is under way, on disk: the queue between who fetches them and who makes columns of them.
 
-A page is kept as the body of its answer. What it means, and whether it still holds, is asked elsewhere.
+After a crash they need not be requested again. A page is kept as the body of its answer, as it came: to compress it
+takes longer than to fetch it. What it means, and whether it still holds, is asked elsewhere.
 """
 
 import os
@@ -13,15 +14,11 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import pyarrow as pa
-
-# When, in seconds since 1970; length of a body, and of what it is compressed to; checksum of that.
-HEAD = struct.Struct("<dIII")
-CODEC = pa.Codec("lz4")
+HEAD = struct.Struct("<dII")  # when, in seconds since 1970; length and checksum of a body
 
 
 class PageLog:
-    """The bodies of pages 1, 2, 3 ... in `file`, in a folder of its own, each behind its time, lengths and checksum.
+    """The bodies of pages 1, 2, 3 ... in `file`, in a folder of its own, each behind its time, length and checksum.
 
     Pages behind one that a crash has torn are cut off. A log that has not grown for `seconds` holds nothing any more:
     the reading itself may take days. The last page says nothing about that, since each try to go on asks for it again.
@@ -47,9 +44,12 @@ class PageLog:
 
     def __getitem__(self, page: int) -> bytes:
         """The body of a page, from 1."""
-        _, length, compressed, _ = self._head(self._ends[page - 1])
-        body: bytes = CODEC.decompress(self._read(self._ends[page] - compressed, compressed), length, asbytes=True)
-        return body
+        start = self._ends[page - 1] + HEAD.size
+        return self._read(start, self._ends[page] - start)
+
+    def size(self, page: int) -> int:
+        """Bytes of a page's body."""
+        return self._ends[page] - self._ends[page - 1] - HEAD.size
 
     @property
     def started_at(self) -> datetime:
@@ -58,10 +58,10 @@ class PageLog:
 
     def append(self, body: bytes) -> None:
         """Add the page behind the last one."""
-        compressed = CODEC.compress(body, asbytes=True)
-        self._file.write(HEAD.pack(time.time(), len(body), len(compressed), crc32(compressed)) + compressed)
+        self._file.write(HEAD.pack(time.time(), len(body), crc32(body)))
+        self._file.write(body)
         self._file.flush()
-        self._ends.append(self._ends[-1] + HEAD.size + len(compressed))
+        self._ends.append(self._ends[-1] + HEAD.size + len(body))
 
     def keep(self, pages: int) -> None:
         """Drop what is behind so many pages."""
@@ -79,10 +79,10 @@ class PageLog:
     def _end_of_page(self, start: int) -> int | None:
         """Where the page ends that starts there, if it is whole."""
         with suppress(struct.error):
-            _, _, compressed, checksum = self._head(start)
-            body = self._read(start + HEAD.size, compressed)
-            if body and len(body) == compressed and crc32(body) == checksum:
-                return start + HEAD.size + int(compressed)
+            _, length, checksum = self._head(start)
+            body = self._read(start + HEAD.size, length)
+            if body and len(body) == length and crc32(body) == checksum:
+                return start + HEAD.size + int(length)
         return None
 
     def _head(self, start: int) -> tuple[Any, ...]:

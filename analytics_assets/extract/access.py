@@ -1,0 +1,51 @@
+"""Where the API is and with which token it may be asked."""
+
+from urllib.parse import urlsplit
+
+import dlt
+import requests
+from dlt.common.configuration import configspec
+from dlt.sources.helpers.rest_client.auth import AuthConfigBase
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class MissingKey(Exception):
+    """There is no usable token."""
+
+
+class InsecureUrl(Exception):
+    """The token would travel in the clear."""
+
+
+def shown(url: str | None) -> str:
+    """`url` without the user name and password that may stand in it."""
+    parts = urlsplit(url or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def token() -> str:
+    """dlt's secret `api_key`. Raises `MissingKey` where it is absent, empty or no header could carry it."""
+    found = str(dlt.secrets.get("api_key") or "").strip()
+    if not found:
+        raise MissingKey("API_KEY is not set; put it in .env (see .env.example)")
+    if not (found.isascii() and found.isprintable()):
+        raise MissingKey("API_KEY holds characters that no HTTP header can carry; copy it again")
+    return found
+
+
+def check(url: str) -> None:
+    """Raise `InsecureUrl` where the token would leave this machine over plain http."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise InsecureUrl(f"API_BASE_URL is plain http ({shown(url)}); only https keeps the token secret")
+
+
+@configspec
+class BearerToken(AuthConfigBase):
+    """Looks the token up for each request: building a source needs no secret, and a new token is used at once."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        check(request.url or "")
+        request.headers["Authorization"] = f"Bearer {token()}"
+        return request

@@ -1,0 +1,136 @@
+"""Pages become typed Arrow tables: by `structs` where nothing is odd, else value by value, with the same result.
+
+Here belongs which row becomes what, or is set aside and why. How a single value is read belongs in `values`.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analytics_assets.extract import values
+from analytics_assets.extract.answer import Raw, ascii_text, fields, rows
+from analytics_assets.extract.structs import Structs
+from analytics_assets.extract.sync import Rejected
+from analytics_assets.schema import (
+    DELETED_AT,
+    EXTRA_FIELDS,
+    JSON,
+    LAST_SEEN_AT,
+    PAGE,
+    Column,
+    Table,
+    Type,
+    arrow_schema,
+)
+
+
+class Typed(NamedTuple):
+    """Rows as an Arrow table, those that could not be read, and the names of fields that have no column."""
+
+    table: pa.Table
+    rejected: list[Rejected]
+    extra_fields: set[str]
+
+
+def typed(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
+    """The rows of some pages, the first of which is `first_page`; of rows with the same key the last stays."""
+    try:
+        return _whole(structs, table, bodies, first_page, seen_at)
+    except values.UNREADABLE:
+        return value_by_value(table, bodies, first_page, seen_at)
+    except RecursionError:  # values nested so deeply that this thread's stack has no room for them
+        with ThreadPoolExecutor(1) as fresh:
+            return fresh.submit(value_by_value, table, bodies, first_page, seen_at).result()
+
+
+def _whole(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
+    pages = structs.decode(bodies)
+    found = [row for page in pages for row in page]
+    if not found:
+        return Typed(arrow_schema(table).empty_table(), [], set())
+    arrays = structs.columns(found)
+    keys = arrays[table.key]
+    if keys.null_count or pc.count_distinct(keys).as_py() < len(keys):
+        raise ValueError("a key is missing or comes twice")
+    return Typed(_table(table, arrays, _numbers(pages, first_page), seen_at), [], set(structs.learned))
+
+
+def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
+    """As `typed`; a row that cannot be read is set aside with what is wrong, and costs no other."""
+    pages = [rows(table.name, body) for body in bodies]
+    texts, numbers = [row for page in pages for row in page], _numbers(pages, first_page)
+    objects = [fields(row) for row in texts]
+    reasons = {index: ["it is no object"] for index, found in enumerate(objects) if found is None}
+    known = [found or {} for found in objects]
+    extras = [{name: found[name] for name in sorted(found.keys() - {*table.fields})} for found in known]
+    found: dict[str, Sequence[Raw]] = {name: [row.get(name, values.NULL) for row in known] for name in table.fields}
+    arrays = {
+        column.name: _read(column.name, column.type, found[column.name], reasons, _inside(found, column))
+        for column in table.columns
+        if column.name in found
+    }
+    arrays[EXTRA_FIELDS] = _read(EXTRA_FIELDS, JSON, [values.as_object(extra) for extra in extras], reasons)
+    for index, key in enumerate(found[table.key]):
+        if key == values.NULL and objects[index] is not None:
+            reasons.setdefault(index, []).append(f"there is no {table.key!r}")
+    keys = arrays[table.key].to_pylist()
+    rejected = [
+        Rejected(keys[index], "; ".join(why), numbers[index], ascii_text(texts[index]))
+        for index, why in sorted(reasons.items())
+    ]
+    latest = {key: index for index, key in enumerate(keys) if index not in reasons}
+    batch = _table(table, arrays, numbers, seen_at).take(pa.array(sorted(latest.values()), pa.int64()))
+    return Typed(batch, rejected, set().union(*extras))
+
+
+def _read(
+    name: str, of_type: Type, found: Sequence[Raw], reasons: dict[int, list[str]], inside: Sequence[Any] = ()
+) -> pa.Array:
+    """The column as Arrow; where a value cannot be read it is null, and the row's index gets a reason.
+
+    Where a row has no value of its own, that from `inside` an object of the row is taken.
+    """
+    reader, decoded = values.READERS[of_type], [values.decoded(value, of_type) for value in found]
+    if inside:
+        decoded = [other if own is None else own for own, other in zip(decoded, inside, strict=True)]
+    try:
+        return reader.column(decoded).cast(of_type.arrow)
+    except values.UNREADABLE:
+        read: list[Any] = []
+        for index, value in enumerate(decoded):
+            try:
+                read.append(None if value is None else reader.value(value))
+            except values.UNREADABLE:
+                read.append(None)
+                no = "cannot be written as JSON" if of_type is JSON else f"is no {of_type.label}"
+                kind = type(value).__name__ if value is not values.NO_VALUE else values.kind(found[index])
+                reasons.setdefault(index, []).append(f"{name!r} {no} ({kind})")
+        return pa.array(read, of_type.arrow)
+
+
+def _inside(found: Mapping[str, Sequence[Raw]], column: Column) -> Sequence[Any]:
+    """The ids of embedded objects, be it `{"id": ...}` or `{<name>: {"id": ...}}`; a bare value is the id itself."""
+    if (name := column.lifted_from) is None:
+        return ()
+    objects = [values.decoded(value) for value in found[name]]
+    inner = [v[name] if isinstance(v, dict) and isinstance(v.get(name), dict) else v for v in objects]
+    return [v.get("id") if isinstance(v, dict) else v for v in inner]
+
+
+def _numbers(pages: Sequence[Sequence[Any]], first_page: int) -> list[int]:
+    """For each row the number of its page."""
+    return [number for number, page in enumerate(pages, first_page) for _ in page]
+
+
+def _table(table: Table, arrays: dict[str, pa.Array], numbers: list[int], seen_at: datetime) -> pa.Table:
+    schema = arrow_schema(table)
+    added = {
+        LAST_SEEN_AT: pa.repeat(pa.scalar(seen_at, schema.field(LAST_SEEN_AT).type), len(numbers)),
+        DELETED_AT: pa.nulls(len(numbers), schema.field(DELETED_AT).type),
+        PAGE: pa.array(numbers, schema.field(PAGE).type),
+    }
+    return pa.table([added.get(name, arrays.get(name)) for name in schema.names], schema.names).cast(schema)

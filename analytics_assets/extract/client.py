@@ -1,0 +1,215 @@
+"""One request to the API: its limits on time, size and number at once, and when it is tried again.
+
+It knows neither resources nor tables. What can go wrong, and whether that passes, stands in `faults`.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Self, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import certifi
+from aiohttp.abc import AbstractResolver, ResolveResult
+from dlt.common.configuration import resolve_configuration
+from dlt.common.configuration.specs import RuntimeConfiguration
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+from yarl import URL
+
+from analytics_assets.extract import access, faults
+from analytics_assets.extract.budget import budget
+from analytics_assets.extract.faults import AnswerTooLarge, Fault, Impatient
+from analytics_assets.extract.sync import Sync
+from analytics_assets.extract.threads import in_thread
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10.0
+MOST_BYTES = 16 << 20  # of a body, as sent and unpacked; a page of 100 rows has some 50 kB
+MOST_OBJECTS = 100_000  # objects and lists in a body, of which each takes many times the memory of its text
+MOST_FAILURES = 100  # of the calls of one sync, beyond which more must work than fail
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which a reader of JSON may ignore (RFC 8259, 8.1)
+ENCODINGS = ("gzip", "deflate")
+SMALLER = "ask for fewer rows at once: API_PAGE_SIZE"
+Meaning = TypeVar("Meaning")
+
+
+class Client:
+    """Asks the API at `base_url`, for one run or one question; to be entered in the event loop that it is used in.
+
+    The tries, the back-off and the longest wait are dlt's own settings (`RUNTIME__REQUEST_MAX_ATTEMPTS`,
+    `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is the longest silence of a server
+    (`RUNTIME__REQUEST_TIMEOUT`), twice which a whole exchange may take, from looking up the name on. Proxies and
+    certificates are those of the environment, which is asked once: for each request it takes longer than an answer.
+    """
+
+    def __init__(self, base_url: str, in_flight: int = 1, attempts: int | None = None) -> None:
+        settings = resolve_configuration(RuntimeConfiguration())
+        silence, factor = settings.request_timeout, settings.request_backoff_factor
+        self._seconds = 2 * silence
+        self._limits = aiohttp.ClientTimeout(self._seconds, sock_connect=CONNECT_SECONDS, sock_read=silence)
+        self._patience = settings.request_max_retry_delay
+        self._backoff = wait_exponential(multiplier=factor, max=self._patience) + wait_random(0, factor)
+        self._retrying = AsyncRetrying(
+            stop=stop_after_attempt(attempts or settings.request_max_attempts),
+            retry=retry_if_exception(lambda error: isinstance(error, Fault) and error.again),
+            wait=self._wait,
+            reraise=True,
+        )
+        parts, proxies = urlsplit(base_url), getproxies()
+        self._proxy = None if proxy_bypass(parts.hostname or "") else proxies.get(parts.scheme, proxies.get("all"))
+        self._certificates = _certificates() if parts.scheme == "https" else True
+        self._in_flight, self._slots = in_flight, asyncio.Semaphore(in_flight)
+        self._budget = budget()
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._in_flight, resolver=_Resolver(), ssl=self._certificates),
+            timeout=self._limits,
+            headers={"Accept": "application/json", "Accept-Encoding": ", ".join(ENCODINGS)},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # it also unpacks what nobody asked for, if the library for that is there
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def get(self, url: str, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
+        """The body at `url`, and what `meaning` makes of it and of where it is from; it is empty with HTTP 204 only.
+
+        Counts in `sync`. Raises `Fault`, or what `meaning` raises; where that is ValueError or RecursionError, the body
+        is no JSON, and asked for again.
+        """
+        retrying = self._retrying.copy(before_sleep=partial(self._note, sync))
+        return await retrying(self._once, URL(url).with_user(None), sync, meaning)
+
+    async def _once(self, url: URL, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
+        shown = str(url)
+        access.check(shown)
+        await self._budget.take()
+        async with self._slots:
+            sync.calls += 1
+            headers = {"Authorization": f"Bearer {access.token()}"}
+            try:
+                async with self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False) as answer:
+                    if answer.status >= 300:
+                        raise faults.of_status(answer.status, shown, _asked_wait(answer), self._patience)
+                    body = await _body(answer, shown)
+            except faults.NETWORK as error:
+                raise faults.of_error(error, shown, self._seconds) from None
+        where = f"HTTP {answer.status} from {shown}"
+        try:
+            if not body and answer.status != 204:
+                raise ValueError
+            return body, meaning(body, where)
+        except (ValueError, RecursionError):
+            raise Fault(f"{where}: the body is not JSON", again=True) from None
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return max(self._backoff(state), error.wait if isinstance(error, Fault) else 0)
+
+    def _note(self, sync: Sync, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        sync.failures += 1
+        if sync.failures > max(MOST_FAILURES, sync.calls / 2):
+            raise Impatient(f"{error}; {sync.failures} of {sync.calls} calls failed; run again later") from None
+        logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
+
+
+async def _body(answer: aiohttp.ClientResponse, shown: str) -> bytes:
+    """The unpacked body of an answer that is still to be read."""
+    packed = [name.strip().lower() for name in answer.headers.get("Content-Encoding", "").split(",") if name.strip()]
+    if any(name not in (*ENCODINGS, "identity") for name in packed):
+        raise Fault(f"{shown}: the body is encoded as {', '.join(packed)}, which was not asked for")
+    chunks, size = [], 0
+    async for chunk in answer.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        _check_size(size, shown)
+    body = b"".join(chunks)
+    for name in reversed(packed):
+        body = _unpacked(body, name, shown)
+    body = body.removeprefix(BYTE_ORDER_MARK)
+    if len(body) > MOST_OBJECTS and body.count(b"{") + body.count(b"[") > MOST_OBJECTS:
+        raise AnswerTooLarge(f"{shown}: the body holds more than {MOST_OBJECTS:,} objects and lists; {SMALLER}")
+    return body
+
+
+def _unpacked(body: bytes, encoding: str, shown: str) -> bytes:
+    """The body, unpacked as far as it may be large."""
+    if encoding == "identity" or not body:
+        return body
+    # Some servers leave out the two bytes that `deflate` begins with (RFC 9110, 8.4.1.2), of which four bits are 8.
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if encoding == "deflate" and body[0] & 15 != 8 else 47)
+    try:
+        unpacked = unpacker.decompress(body, MOST_BYTES + 1)
+    except zlib.error as error:
+        raise Fault(f"{shown}: the body cannot be unpacked ({error})", again=True) from None
+    _check_size(len(unpacked), shown)
+    if not unpacker.eof:
+        raise Fault(f"{shown}: the body was cut short", again=True)
+    return unpacked
+
+
+def _check_size(size: int, shown: str) -> None:
+    if size > MOST_BYTES:
+        raise AnswerTooLarge(f"{shown}: the body is larger than {MOST_BYTES >> 20} MB; {SMALLER}")
+
+
+def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
+    """Seconds that the answer asks to wait, from seconds or a date; None where it does not or cannot be read."""
+    header = answer.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", header):
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _certificates() -> ssl.SSLContext:
+    """The authorities to be trusted: those configured, else those of the system and of certifi."""
+    given = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if given:
+        folder = os.path.isdir(given)
+        return ssl.create_default_context(capath=given if folder else None, cafile=None if folder else given)
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up as the system does; aiohttp's own would keep the process until a name server has answered."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await in_thread(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST
+            )
+            for kind, _, proto, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,98 @@
+"""What can go wrong between here and the API, as data: whether another try may help, and what a person can do."""
+
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import aiohttp
+
+
+class Fault(Exception):
+    """The API did not give what it was asked for; `again` says whether the same request may succeed a little later.
+
+    The message names the URL, and holds none of the answer's values. `status` is that of HTTP where it is not a
+    success, else 0; `wait` are the seconds the API asks to wait.
+    """
+
+    def __init__(self, message: str, again: bool = False, status: int = 0, wait: float = 0) -> None:
+        super().__init__(message)
+        self.again, self.status, self.wait = again, status, wait
+
+
+class UnexpectedAnswer(Fault):
+    """The API answered something that is not a page of rows."""
+
+
+class Impatient(Fault):
+    """The API asks for a longer wait than is acceptable, or fails more often."""
+
+
+class AnswerTooLarge(Fault):
+    """The answer is larger than any page of rows."""
+
+
+class Kind(NamedTuple):
+    """Whether another try may help, and what a person can do or, for an error without a status, what has happened."""
+
+    again: bool
+    text: str = ""
+
+
+ADDRESS = "check API_BASE_URL and API_RESOURCE_PATH"
+PASSES, STAYS = Kind(True), Kind(False)
+STATUSES: Mapping[int, Kind] = {
+    **dict.fromkeys((301, 302, 303, 307, 308), Kind(False, f"redirects are not followed; {ADDRESS}")),
+    401: Kind(False, "check API_KEY"),
+    403: Kind(False, "check what API_KEY may read"),
+    404: Kind(False, ADDRESS),
+    408: PASSES,
+    425: PASSES,
+    429: Kind(True, "if it goes on, lower API_CALLS_PER_HOUR or API_CALLS_BURST"),
+    **dict.fromkeys(range(500, 600), PASSES),  # with 52x and 530, which CDNs answer for a server behind them
+    **dict.fromkeys((501, 505, 506, 510, 511), STAYS),  # what the server does not support, or asks of a person
+}
+GONE = frozenset({404, 410})  # what a server may say of a page behind the last one
+
+# The first that fits. Of text that is not written here only that of the system is shown: the server's may quote rows.
+ERRORS: Sequence[tuple[type[BaseException], Kind]] = (
+    (ssl.SSLEOFError, Kind(True, "the connection broke off")),
+    (ssl.SSLError, Kind(False, "no secure connection")),
+    (aiohttp.ServerFingerprintMismatch, Kind(False, "no secure connection")),
+    (aiohttp.InvalidURL, Kind(False, f"no URL; {ADDRESS}")),
+    (aiohttp.NonHttpUrlClientError, Kind(False, f"no URL; {ADDRESS}")),
+    (aiohttp.ServerTimeoutError, Kind(True, "timed out: no connection, or nothing more came")),
+    (TimeoutError, Kind(True, "it took longer than {seconds:g} s")),
+    (aiohttp.ClientHttpProxyError, Kind(True, "the proxy refused")),
+    (aiohttp.ClientPayloadError, Kind(True, "the body was cut short, or is not what its headers say")),
+    (aiohttp.ClientResponseError, Kind(True, "the answer is not HTTP")),
+    (aiohttp.ServerDisconnectedError, Kind(True, "the connection was closed")),
+    (aiohttp.ClientError, Kind(True, "the connection failed")),
+    (OSError, Kind(True, "the connection failed")),
+    (MemoryError, Kind(False, "there is too little memory; lower READ_AHEAD or API_PAGE_SIZE")),
+)
+NETWORK = (aiohttp.ClientError, OSError, MemoryError)  # what the client turns into a `Fault`
+
+
+def of_status(status: int, url: str, asked: float | None, patience: float) -> Fault:
+    """The fault of an answer with this status from 300 on, which asks to wait `asked` seconds.
+
+    Whoever says when to come back is believed to work again then, with any status (RFC 9110, 10.2.3). More than
+    `patience` seconds are too long.
+    """
+    kind = STATUSES.get(status, STAYS)
+    where = f"HTTP {status} from {url}"
+    if asked is None:
+        return Fault(f"{where}; {kind.text}" if kind.text else where, kind.again, status)
+    if asked > patience:
+        wait = f"it asks to wait {asked:.0f} s, longer than {patience:.0f} s"
+        return Impatient(f"{where}: {wait}; run again later", status=status)
+    return Fault(where, True, status, asked)
+
+
+def of_error(error: BaseException, url: str, seconds: float) -> Fault:
+    """The fault of an exchange that ended with an error; a whole one may take so many seconds."""
+    links = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
+    kind = next(kind for sort, kind in ERRORS if any(isinstance(link, sort) for link in links))
+    system = getattr(error, "os_error", None) if isinstance(error, aiohttp.ClientConnectorError) else error
+    said = system.strerror if isinstance(system, OSError) and not isinstance(system, TimeoutError) else None
+    return Fault(f"{url}: {kind.text.format(seconds=seconds)}{f' ({said})' if said else ''}", kind.again)
