@@ -1,12 +1,10 @@
 """Six resources of a learning platform's REST API as Dagster assets, loaded with dlt and joined for analysts.
 
-The way of the data: `source` (the API as data) reads answers through `client` and `readahead`, with a `token` and
-within a `budget`; `paging` makes pages of them, `batches` and `values` typed rows, and `sync` counts these; `readings`
-are ahead of the loading. `warehouse` takes the rows, told in its own SQL by `dialect`, `ledger` enters the sync,
-`marts` join the tables, `lineage` tells what comes from where in them and `picture` draws it, and `published` is the
-copy that analysts read, `dictionary` the views that explain both. `assets`, `catalog`, `profile`, `reference`,
-`checks`, `trust` and `automation` show all of it to Dagster, whose `history` they ask, and whose files `event_log`
-keeps open. `schema` says what each table is.
+The way of the data: `extract` reads the API and makes typed batches of its answers. `warehouse` takes the rows, told in
+its own SQL by `dialect`, `ledger` enters the sync, `marts` join the tables, `lineage` tells what comes from where in
+them and `picture` draws it, and `published` is the copy that analysts read, `dictionary` the views that explain both.
+`assets`, `catalog`, `profile`, `reference`, `checks`, `trust` and `automation` show all of it to Dagster, whose
+`history` they ask, and whose files `event_log` keeps open. `schema` says what each table is.
 """
 
 from analytics_assets import environment

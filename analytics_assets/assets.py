@@ -218,8 +218,9 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
         )
         if warehouse.is_operational(cause):
             hidden = f"the warehouse failed or went away: {hidden}"
-        text = warehouse.remedy(cause) or (str(cause) if shown else hidden)
-        transient = any(
+        remedy = warehouse.remedy(cause)
+        text = remedy or (str(cause) if shown else hidden)
+        transient = not remedy and any(
             (isinstance(link, Fault) and link.again)
             or isinstance(link, TransientException)
             or warehouse.is_operational(link)
@@ -236,9 +237,11 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
 
 
 def _passes(error: Exception) -> bool:
-    """Whether it says nothing against the pages that were read: the API fails or refuses, or the warehouse is away."""
+    """Whether it says nothing against the pages that were read: the API refuses, the warehouse is away or too small."""
     passing = (Fault, TransientException, warehouse.Unavailable)
-    return any(isinstance(link, passing) or warehouse.is_operational(link) for link in _causes(error))
+    return any(
+        isinstance(link, passing) or warehouse.is_operational(link) or warehouse.remedy(link) for link in _causes(error)
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import dlt
 import duckdb
 from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
@@ -43,7 +44,7 @@ def pipeline(name: str) -> Iterator[dlt.Pipeline]:
     if (folder / name).exists():
         shutil.rmtree(folder / name)  # dlt's own `drop` would make the pipeline twice
     try:
-        yield dlt.pipeline(name, str(folder), destination=dlt.destination("warehouse"), dataset_name=DATASET)
+        yield dlt.pipeline(name, str(folder), destination=_destination(), dataset_name=DATASET)
     except BaseException:
         shutil.rmtree(folder / name, ignore_errors=True)  # there are rows in it
         raise
@@ -72,22 +73,31 @@ def _lock_file(file: Path) -> Path:
     return Path(f"{file}.lock")
 
 
-def database_file() -> Path | None:
-    """The DuckDB file; None where the warehouse is a server."""
-    return _database_file(*map(os.environ.get, DESTINATION))
+def _destination() -> Destination[Any, Any]:
+    """dlt's destination, with its whole configuration looked up: dlt itself would do so some twenty times a resource.
+
+    Raises `WrongSetting` for a kind of warehouse that dlt does not know.
+    """
+    return _configured(*map(os.environ.get, (*DESTINATION, "DLT_LOCAL_DIR")))
 
 
-@lru_cache  # dlt takes 20 ms to resolve its configuration, and this is asked some twenty times a run
-def _database_file(*_: str | None) -> Path | None:
+@lru_cache
+def _configured(kind: str, *_: str | None) -> Destination[Any, Any]:
     try:
         destination = dlt.destination("warehouse")
     except UnknownDestinationModule:
-        raise WrongSetting(f"{DESTINATION[0]} is {os.environ[DESTINATION[0]]!r}, which dlt does not know") from None
+        raise WrongSetting(f"{DESTINATION[0]} is {kind!r}, which dlt does not know") from None
+    found = dict(destination.configuration(destination.spec(), accept_partial=True))
+    known = {name: value for name, value in found.items() if value is not None and not name.startswith("destination_")}
+    return dlt.destination("warehouse", **known)
+
+
+def database_file() -> Path | None:
+    """The DuckDB file; None where the warehouse is a server."""
+    destination = _destination()
     if not issubclass(destination.spec, DuckDbClientConfiguration):
         return None
-    # Not asked of a pipeline: making one writes to its folder, and this is asked before the lock is held.
-    configuration = cast(DuckDbClientConfiguration, destination.configuration(destination.spec(), accept_partial=True))
-    return Path(os.environ["DLT_LOCAL_DIR"]) / configuration.credentials.database
+    return Path(os.environ["DLT_LOCAL_DIR"]) / str(destination.config_params["credentials"].database)
 
 
 def published_file() -> Path | None:
@@ -108,7 +118,7 @@ def published_file() -> Path | None:
 
 def address() -> str:
     """Where the warehouse is, for people: without its password."""
-    destination = dlt.destination("warehouse")
+    destination = _destination()
     return str(destination.configuration(destination.spec(), accept_partial=True))
 
 
@@ -273,7 +283,7 @@ def connection() -> Iterator[SqlClient]:
 
 @lru_cache  # as above; each use opens a connection of its own
 def _client(kind: str, _: str | None) -> SqlClientBase[Any]:
-    client = dlt.dataset(dlt.destination("warehouse"), DATASET, dlt.Schema(DATASET)).sql_client
+    client = dlt.dataset(_destination(), DATASET, dlt.Schema(DATASET)).sql_client
     formats = client.capabilities.supported_loader_file_formats
     if select := client.capabilities.loader_file_format_selector:
         _, formats = select("parquet", formats, table_schema={"name": DATASET})
@@ -300,8 +310,12 @@ def _explained() -> Iterator[None]:
 
 
 def is_operational(error: BaseException) -> bool:
-    """Whether a database's driver says, in the word that all have for it, that neither statement nor rows are wrong."""
-    return any(kind.__name__ == "OperationalError" for kind in type(error).__mro__)
+    """Whether a database's driver says, in the word that all have for it, that neither statement nor rows are wrong.
+
+    Memory that is used up is used up again with the next try.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "OperationalError" in names and not isinstance(error, duckdb.OutOfMemoryException)
 
 
 def remedy(error: BaseException) -> str | None:

@@ -73,7 +73,7 @@ def test_an_id_in_two_batches_is_one_row(
     api: ContractApi, materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The later page wins also where the two pages come in different batches."""
-    monkeypatch.setattr("analytics_assets.batches.BATCH_ROWS", 100)
+    monkeypatch.setattr("analytics_assets.extract.reading.BATCH_ROWS", 100)
     api.rows["users"] = [{"id": number, "email": "early"} for number in range(300)]
     api.rows["users"] += [{"id": 5, "email": "late"}]
     result = materialize("users")

@@ -1,28 +1,45 @@
-"""JSON values to typed columns."""
+"""JSON values to typed columns, and pages to batches."""
 
 import json
+import re
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from analytics_assets.batches import Batches, typed
-from analytics_assets.schema import EXTRA_FIELDS, RESOURCES, arrow_schema
-from analytics_assets.sync import Sync, TooFewRows, TooManyRejected
+from analytics_assets.extract.batches import Typed, typed, value_by_value
+from analytics_assets.extract.structs import Structs
+from analytics_assets.extract.sync import Sync, TooFewRows, TooManyRejected
+from analytics_assets.schema import EXTRA_FIELDS, RESOURCES, Table, arrow_schema
+from analytics_assets_tests.contract_api import ContractApi
+from analytics_assets_tests.reading import read as read_all
+from analytics_assets_tests.reading import reading
 
 REGISTRATIONS, USERS = RESOURCES["registrations"], RESOURCES["users"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENT = datetime(2022, 6, 8, 14, 59, 4, tzinfo=UTC)
 
 
-def nested(levels: int) -> Any:
-    """Lists in lists."""
-    value: Any = []
-    for _ in range(levels):
-        value = [value]
-    return value
+def nested(levels: int) -> str:
+    """Stands for lists in lists, which `body` puts there: Python's own JSON cannot write as many."""
+    return f"{levels} lists"
+
+
+def body(table: Table, rows: Sequence[Any]) -> bytes:
+    """The answer that has these rows."""
+    text = json.dumps({"has_more": False, "data": {table.name: rows}})
+    return re.sub(r'"(\d+) lists"', lambda lists: int(lists[1]) * "[" + int(lists[1]) * "]", text).encode()
+
+
+def both(table: Table, *pages: Sequence[Any], first_page: int = 1) -> Typed:
+    """What becomes of the rows of these pages, which is the same in the fast way and value by value."""
+    bodies = [body(table, rows) for rows in pages]
+    found = typed(Structs(table), table, bodies, first_page, NOW)
+    assert value_by_value(table, bodies, first_page, NOW) == found
+    assert found.table.schema == arrow_schema(table)
+    return found
 
 
 # Beside this row, every column is read value by value.
@@ -31,10 +48,9 @@ ODD = dict.fromkeys((c.name for c in REGISTRATIONS.columns), "\ud800") | {"unlis
 
 def read(*rows: dict[str, Any]) -> list[dict[str, Any]]:
     """What becomes of these registrations, the same be their columns read whole or value by value."""
-    batch, rejected, _ = typed(REGISTRATIONS, rows, [1] * len(rows), NOW)
+    batch, rejected, _ = both(REGISTRATIONS, rows)
     assert not rejected
-    assert batch.schema == arrow_schema(REGISTRATIONS)
-    assert typed(REGISTRATIONS, [*rows, ODD], [1] * len(rows) + [2], NOW).table == batch
+    assert both(REGISTRATIONS, rows, [ODD]).table == batch
     return list(batch.to_pylist())
 
 
@@ -109,6 +125,15 @@ def test_an_odd_value_is_read(name: str, value: Any, expected: Any) -> None:
     assert column(name, value, None) == [expected, None]
 
 
+@pytest.mark.parametrize("value", ["2 lists", "300 lists", 2**64, -(10**30), 1e300, {"a": [10**40, "300 lists", None]}])
+def test_json_is_kept_as_the_api_spells_it(value: Any) -> None:
+    """Integers of any size and values that are nested deeply are no reason to set a row aside."""
+    [registration] = read({"id": 1, "content": {"id": 2, "more": value}, "unlisted": value})
+    [spelled] = re.findall(rb"\[(.*)\]", body(REGISTRATIONS, [value]).replace(b" ", b""))
+    assert registration["content"] == f'{{"id":2,"more":{spelled.decode()}}}'
+    assert registration[EXTRA_FIELDS] == f'{{"unlisted":{spelled.decode()}}}'
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -134,9 +159,6 @@ def test_an_odd_value_is_read(name: str, value: Any, expected: Any) -> None:
         ("pass_status", "secret\ud800"),
         ("score", 10**400),
         ("unlisted", "secret\ud800"),
-        ("unlisted", 2**64),
-        ("unlisted", nested(300)),
-        ("user", nested(300)),
         ("user", nested(2000)),
         ("id", nested(2000)),
     ],
@@ -144,15 +166,16 @@ def test_an_odd_value_is_read(name: str, value: Any, expected: Any) -> None:
 def test_an_unreadable_value_sets_its_row_aside(name: str, value: Any) -> None:
     """The row is kept as JSON text, with its page and a reason that names the column and shows no value."""
     rows = [{"id": 1, "user": {"id": 7}}, {"id": 2, "user": {"id": 7}, name: value}, {"id": 3, "score": 1}]
-    batch, [rejected], _ = typed(REGISTRATIONS, rows, [6, 7, 7], NOW)
-    assert batch.schema == arrow_schema(REGISTRATIONS)
+    batch, [rejected], _ = both(REGISTRATIONS, rows[:1], rows[1:], first_page=6)
     assert batch["id"].to_pylist() == ["1", "3"]
     assert batch["user_id"].to_pylist() == ["7", None]
     assert rejected.id == (None if name == "id" else "2")
     assert rejected.page == 7
     assert f"'{'extra_fields' if name == 'unlisted' else name}'" in rejected.reason
     assert "secret" not in rejected.reason
-    assert json.loads(rejected.row).keys() == rows[1].keys()
+    text = rejected.row.replace(2000 * "[" + 2000 * "]", '"2000 lists"')  # which Python's own JSON cannot read
+    assert json.loads(text).keys() == rows[1].keys()
+    assert value != "2000 lists" or json.loads(text) == rows[1]
     assert rejected.row.isascii()
 
 
@@ -166,12 +189,13 @@ def test_an_unreadable_value_sets_its_row_aside(name: str, value: Any) -> None:
 )
 def test_all_reasons_are_given(row: dict[str, Any], reason: str) -> None:
     """A row with two unreadable values has both in its reason, and that its id is missing."""
-    [rejected] = typed(REGISTRATIONS, [{"score": "a", **row}], [1], NOW).rejected
+    [rejected] = both(REGISTRATIONS, [{"score": "a", **row}]).rejected
     assert rejected.reason == reason
 
 
-def test_too_many_unreadable_rows_are_refused() -> None:
+def test_too_many_unreadable_rows_are_refused(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten may be set aside in any case, more only up to the share; the verdict comes with the last page."""
+    monkeypatch.setattr("analytics_assets.extract.reading.BATCH_ROWS", 1)
     good, bad = [{"id": n} for n in range(989)], [{"id": -n, "created_at": "?"} for n in range(1, 12)]
     for rows, share, refused in (
         (bad[:10], 0.0, False),
@@ -179,20 +203,23 @@ def test_too_many_unreadable_rows_are_refused() -> None:
         (good + bad, 0.01, True),
         (good + bad, 0.02, False),
     ):
-        batches = Batches(USERS, Sync(rejected_share=share))
-        batches.add(rows, [1] * len(rows), last=False)
-        if refused:
-            with pytest.raises(TooManyRejected, match=r"11 of 1?\d+ rows cannot be read: 'created_at' is no timestamp"):
-                batches.add([], [], last=True)
-        else:
-            batches.add([], [], last=True)
+        serve(api, rows, [])
+        with reading(Sync(rejected_share=share)) as begun:
+            assert begun.batch()[1]
+            if refused:
+                why = r"11 of 1?\d+ rows cannot be read: 'created_at' is no timestamp"
+                with pytest.raises(TooManyRejected, match=why):
+                    begun.batch()
+            else:
+                assert not begun.batch()[1]
 
 
-def test_far_fewer_rows_are_refused() -> None:
+def test_far_fewer_rows_are_refused(api: ContractApi) -> None:
     """A reading with fewer rows than the least that is expected is refused at its end."""
-    batches = Batches(USERS, Sync(least_rows=3))
-    with pytest.raises(TooFewRows, match="gave 2 rows, and 3 at least were expected"):
-        batches.add([{"id": 1}, {"id": 2}], [1, 1], last=True)
+    serve(api, [{"id": 1}, {"id": 2}])
+    fewer = pytest.raises(TooFewRows, match="gave 2 rows, and 3 at least were expected")
+    with reading(Sync(least_rows=3)) as begun, fewer:
+        begun.batch()
 
 
 @pytest.mark.parametrize(
@@ -239,7 +266,7 @@ def test_what_only_looks_like_a_nul_stays() -> None:
 def test_fields_without_a_column_are_kept() -> None:
     """What the API adds without notice stays, as JSON."""
     row: dict[str, Any] = {"id": 1, "email": "e", "card_banner": {"url": "u"}, "grade": None}
-    batch, _, names = typed(USERS, [row, {"id": 2}], [1, 1], NOW)
+    batch, _, names = both(USERS, [row, {"id": 2}])
     [extra, none] = batch[EXTRA_FIELDS].to_pylist()
     assert names == {"card_banner", "grade"}
     assert json.loads(extra) == {"card_banner": {"url": "u"}, "grade": None}
@@ -249,37 +276,49 @@ def test_fields_without_a_column_are_kept() -> None:
 def test_the_last_of_equal_ids_stays() -> None:
     """Within a batch the later row replaces the earlier one, whatever the type of its id."""
     rows: list[dict[str, Any]] = [{"id": 1, "email": "early"}, {"id": 2}, {"id": "1", "email": "late"}]
-    batch = typed(USERS, rows, [1, 1, 2], NOW).table
+    batch = both(USERS, rows[:2], rows[2:]).table
     assert batch["id"].to_pylist() == ["2", "1"]
     assert batch["email"].to_pylist() == [None, "late"]
 
 
-def batches_of(*pages: int) -> list[int]:
+def serve(api: ContractApi, *pages: Sequence[Any]) -> None:
+    """Have the API give these pages of each resource."""
+    api.page = lambda resource, page, size: {
+        "has_more": page < len(pages),
+        "data": {resource: pages[page - 1] if page <= len(pages) else []},
+    }
+
+
+def batches_of(api: ContractApi, *pages: int) -> list[int]:
     """The sizes of the batches that pages of these sizes make."""
-    batches, sizes = Batches(USERS, Sync()), []
-    for number, size in enumerate(pages, 1):
-        rows = [{"id": f"{number}-{row}"} for row in range(size)]
-        batch: pa.Table | None = batches.add(rows, [number] * size, last=number == len(pages))
-        sizes += [] if batch is None else [batch.num_rows]
+    serve(api, *([{"id": f"{number}-{row}"} for row in range(size)] for number, size in enumerate(pages, 1)))
+    sizes, more = [], True
+    with reading() as begun:
+        while more:
+            batch, more = begun.batch()
+            assert batch.schema == arrow_schema(USERS)
+            sizes.append(batch.num_rows)
     return sizes
 
 
-def test_pages_come_together_to_batches() -> None:
-    """About 10,000 rows make a batch, the rest another, nothing an empty one, and nothing after something none."""
-    assert batches_of(*[100] * 250) == [10_000, 10_000, 5_000]
-    assert batches_of(0) == [0]
-    assert batches_of(*[100] * 100, 0) == [10_000]
+def test_pages_come_together_to_batches(api: ContractApi) -> None:
+    """About 10,000 rows make a batch, the rest another, and nothing an empty one, with which the verdict comes."""
+    assert batches_of(api, *[100] * 250) == [10_000, 10_000, 5_000]
+    assert batches_of(api, 0) == [0]
+    assert batches_of(api, *[100] * 100, 0) == [10_000, 0]
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(-1.0, [1, 2, 3]), (3600.0, [3])])
 def test_how_far_a_reading_is(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, said: list[int]
+    api: ContractApi,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    said: list[int],
 ) -> None:
     """Rows and pages are said every now and then, and at the end."""
-    monkeypatch.setattr("analytics_assets.batches.REPORT_SECONDS", seconds)
-    sync = Sync()
-    batches = Batches(USERS, sync)
+    monkeypatch.setattr("analytics_assets.extract.reading.REPORT_SECONDS", seconds)
+    serve(api, *([{"id": 1000 * page + row} for row in range(1000)] for page in range(3)))
     with caplog.at_level("INFO"):
-        for sync.pages in (1, 2, 3):
-            batches.add([{"id": sync.pages}] * 1000, [sync.pages] * 1000, last=sync.pages == 3)
+        assert len(read_all()) == 3000
     assert caplog.messages == [f"users: {page},000 rows read, {page} pages" for page in said]

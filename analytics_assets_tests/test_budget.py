@@ -1,5 +1,6 @@
 """The budget of calls: never more than allowed, over threads and processes, and no waiting before it is spent."""
 
+import asyncio
 import re
 import socket
 import subprocess
@@ -8,20 +9,22 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
-import requests
+from pyrate_limiter import Rate
 
 from analytics_assets import environment
-from analytics_assets.budget import BLOCK, TABLE, Budget, FileStore, PostgresStore, budget
+from analytics_assets.extract.api import page_log
+from analytics_assets.extract.budget import BLOCK, TABLE, Budget, FileStore, PostgresStore, budget
+from analytics_assets.extract.faults import Fault
 from analytics_assets.history import failure_text
 from analytics_assets.schema import RESOURCES
-from analytics_assets.source import page_log
 from analytics_assets_tests.conftest import Materialize, Query
-from analytics_assets_tests.contract_api import ContractApi, Handler
+from analytics_assets_tests.contract_api import ContractApi, Handler, status
 from analytics_assets_tests.postgres import ADMIN, Server
 from analytics_assets_tests.virtual import Time
 
@@ -37,12 +40,42 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "calls.json") if request.param == "file" else str(request.getfixturevalue("postgres_url"))
 
 
+async def take(budget: Budget, calls: int = 1) -> None:
+    """Take so many calls, one after the other."""
+    for _ in range(calls):
+        await budget.take()
+
+
+async def cancelled(task: "asyncio.Task[None]") -> bool:
+    """Cancel the task; whether it ended without waiting for anything and by that, and not before."""
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    return task.cancelled()
+
+
+class Hanging(FileStore):
+    """A store that gives its answers when it is `free`; `asked` is set as soon as there is a question."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file)
+        self.asked, self.free = threading.Event(), threading.Event()
+
+    def check(self, algorithm: Any, rates: list[Rate], now: int, weight: int) -> Any:
+        self.asked.set()
+        assert self.free.wait(30)
+        return super().check(algorithm, rates, now, weight)
+
+
 def test_a_burst_costs_no_waiting(tmp_path: Path) -> None:
-    """As long as there is budget, calls are taken at once, and what is left is known."""
+    """As long as there is budget, calls are taken at once, by threads and by tasks, and what is left is known."""
     time = Time()
-    budget = Budget(FileStore(tmp_path / "calls.json"), an_hour=1, burst=1000, clock=time)
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: budget.take(time), range(990)))
+    budget = Budget(FileStore(tmp_path / "calls.json"), 1, 1000, time, time.sleep)
+
+    async def tasks() -> None:
+        await asyncio.gather(*(budget.take() for _ in range(110)))
+
+    with ThreadPoolExecutor(9) as threads:
+        list(threads.map(lambda _: asyncio.run(tasks()), range(9)))
     assert time.seconds == 0
     assert budget.left() == 10
 
@@ -50,37 +83,72 @@ def test_a_burst_costs_no_waiting(tmp_path: Path) -> None:
 def test_a_spent_budget_is_waited_for(tmp_path: Path) -> None:
     """Behind the burst, calls come at the rate of the hour: forty more at ten a second take four seconds."""
     time = Time()
-    budget = Budget(FileStore(tmp_path / "calls.json"), an_hour=36_000, burst=40, clock=time)
-    for _ in range(80):
-        budget.take(time)
+    budget = Budget(FileStore(tmp_path / "calls.json"), 36_000, 40, time, time.sleep)
+    asyncio.run(take(budget, 80))
     assert time.seconds == 4
 
 
 def test_giving_up_ends_the_waiting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A wait of an hour is said with its length, and ends at once when there is no use for the call any more."""
-    time = Time(end=1)
-    budget = Budget(FileStore(tmp_path / "calls.json"), an_hour=20, burst=20, clock=time)
-    with caplog.at_level("INFO"):
-        for _ in range(21):
-            budget.take(time)
+
+    async def give_up() -> None:
+        waiting = asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            waiting.set()
+            await asyncio.sleep(seconds)
+
+        budget = Budget(FileStore(tmp_path / "calls.json"), 20, 20, Time(), sleep)
+        task = asyncio.create_task(take(budget, 21))
+        await asyncio.wait_for(waiting.wait(), 10)
+        assert await cancelled(task)
+        assert budget.left() == 0
+
+    with caplog.at_level("INFO", "analytics_assets"):
+        asyncio.run(give_up())
     assert caplog.messages == ["waiting 3600 s for the budget of 20 calls an hour"]
 
 
 def test_who_gives_up_waits_for_nobody_and_takes_nothing(tmp_path: Path) -> None:
     """Where one waits for a call of the next hour, another behind it goes; and what there is, is left to others."""
-    budget = Budget(FileStore(tmp_path / "calls.json"), an_hour=1, burst=2)
-    needed, giving_up = threading.Event(), threading.Event()
-    giving_up.set()
-    budget.take(needed)
-    budget.take(giving_up)
-    assert budget.left() == 1
-    budget.take(needed)
-    with ThreadPoolExecutor(2) as threads, ExitStack() as end:
-        end.callback(needed.set)
-        one = threads.submit(budget.take, needed)
-        time.sleep(0.1)  # until it waits
-        threads.submit(budget.take, giving_up).result(10)
+
+    async def give_up() -> None:
+        waiting: asyncio.Queue[float] = asyncio.Queue()
+
+        async def sleep(seconds: float) -> None:
+            waiting.put_nowait(seconds)
+            await asyncio.sleep(seconds)
+
+        budget = Budget(FileStore(tmp_path / "calls.json"), 1, 2, Time(), sleep)
+        await budget.take()
+        assert await cancelled(asyncio.create_task(budget.take()))
+        assert budget.left() == 1
+        await budget.take()
+        one, other = asyncio.create_task(budget.take()), asyncio.create_task(budget.take())
+        for _ in range(2):
+            await asyncio.wait_for(waiting.get(), 10)
+        assert await cancelled(other)
         assert not one.done()
+        assert await cancelled(one)
+
+    asyncio.run(give_up())
+
+
+def test_who_gives_up_does_not_wait_for_the_store(tmp_path: Path) -> None:
+    """While another process or a database keeps the budget, who asks for it can go; calls that come are left there."""
+
+    async def give_up() -> None:
+        store = Hanging(tmp_path / "calls.json")
+        budget = Budget(store, 1, 2, Time())
+        tasks = [asyncio.create_task(budget.take()) for _ in range(3)]
+        assert await asyncio.to_thread(store.asked.wait, 10)
+        assert [await cancelled(task) for task in tasks[:2]] == [True, True]
+        assert not tasks[2].done()
+        store.free.set()
+        await asyncio.wait_for(tasks[2], 10)
+        assert budget.left() == 1
+
+    asyncio.run(give_up())
 
 
 def test_threads_that_come_first_at_the_same_time_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,15 +161,15 @@ def test_threads_that_come_first_at_the_same_time_share_one(monkeypatch: pytest.
             made.append(file)
             super().__init__(file)
 
-    monkeypatch.setattr("analytics_assets.budget.FileStore", Slow)
+    monkeypatch.setattr("analytics_assets.extract.budget.FileStore", Slow)
     monkeypatch.setenv("API_CALLS_PER_HOUR", "1")
 
-    def take(_: int) -> None:
+    def take_one(_: int) -> None:
         together.wait()
-        budget().take(threading.Event())
+        asyncio.run(take(budget()))
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(take, range(8)))
+        list(threads.map(take_one, range(8)))
     assert len(made) == 1
     assert budget().left() == int(environment.DEFAULTS["API_CALLS_BURST"]) - 8
 
@@ -116,20 +184,34 @@ def test_processes_share_the_budget(where: str) -> None:
     assert sum(taken) == burst + hours * an_hour
 
 
+@pytest.mark.parametrize("read_ahead", [1, 8])
 def test_a_sync_spends_the_budget(
-    api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch, where: str, tmp_path: Path
+    api: ContractApi,
+    materialize: Materialize,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    tmp_path: Path,
+    read_ahead: int,
 ) -> None:
-    """Every call of a sync, repeated ones too, is taken from where the budget is kept."""
+    """Every call of a sync, repeated ones too, is taken from where the budget is kept.
+
+    What is asked for ahead of the end may be given up before it has been sent, and is spent all the same.
+    """
+    monkeypatch.setenv("READ_AHEAD", str(read_ahead))
     monkeypatch.setenv("API_CALLS_BURST", "500")
+    monkeypatch.setenv("API_CALLS_PER_HOUR", "1")  # none comes back meanwhile
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path))
     if "://" in where:
         monkeypatch.setenv("API_BUDGET_URL", where)
     api.rows["users"] = [{"id": number} for number in range(2500)]
+    api.answers["users"].append(status(500))
     [event] = materialize("users").get_asset_materialization_events()
-    spent = 500 - int(str(event.materialization.metadata["calls_left"].value))
-    assert spent == api.calls["users"]
+    metadata = event.materialization.metadata
+    spent = 500 - int(str(metadata["calls_left"].value))
+    assert spent == metadata["calls"].value
+    assert 0 <= spent - api.calls["users"] < read_ahead
     store = PostgresStore(where) if "://" in where else FileStore(Path(where))
-    assert 0 <= 500 - Budget(store, 3000, 500).left() - spent < BLOCK
+    assert 0 <= 500 - Budget(store, 1, 500).left() - spent < BLOCK
 
 
 @pytest.mark.postgres
@@ -137,21 +219,21 @@ def test_each_key_has_a_budget_of_its_own(postgres_url: str, monkeypatch: pytest
     """What one token has spent, another has not, nor the same after it was replaced in mid-run."""
     time = Time()
     monkeypatch.setenv("API_KEY", "one")
-    budget = Budget(PostgresStore(postgres_url), an_hour=1, burst=20, clock=time)
-    budget.take(time)
+    budget = Budget(PostgresStore(postgres_url), 1, 20, time, time.sleep)
+    asyncio.run(take(budget))
     assert budget.left() == 19
     monkeypatch.setenv("API_KEY", "another")
     assert budget.left() == 20 + 19
-    for _ in range(20):
-        budget.take(time)
+    asyncio.run(take(budget, 20))
     assert (time.seconds, budget.left()) == (0, 19)
 
 
 def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A database that is away for a while is no other error than an API that is; the message holds no password."""
     monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me:secret@/none?host={tmp_path}")
-    with pytest.raises(requests.ConnectionError, match="the database of API_BUDGET_URL cannot be asked") as raised:
+    with pytest.raises(Fault, match="the database of API_BUDGET_URL cannot be asked") as raised:
         budget()
+    assert raised.value.again
     assert "secret" not in str(raised.value)
 
 
@@ -187,13 +269,14 @@ def test_a_budget_without_the_driver_says_what_to_install(monkeypatch: pytest.Mo
 
 def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that accepts a connection and says nothing is one that is away, and not waited for for ever."""
-    monkeypatch.setattr("analytics_assets.budget.MOST_SECONDS", 2)
+    monkeypatch.setattr("analytics_assets.extract.budget.MOST_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db")
         ends = threading.Timer(30, silent.shutdown, [socket.SHUT_RDWR])  # or without a limit it never ended
         ends.start()
-        with pytest.raises(requests.ConnectionError, match="timeout expired"):
+        with pytest.raises(Fault, match="timeout expired") as raised:
             budget()
+        assert raised.value.again
         ends.cancel()
 
 
@@ -201,12 +284,15 @@ def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPat
 def test_a_budget_that_is_locked_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is a lock that somebody has left on it."""
     time = Time()
-    budget = Budget(PostgresStore(postgres_url), an_hour=1, burst=20, clock=time)
-    budget.take(time)
-    monkeypatch.setattr("analytics_assets.budget.MOST_SECONDS", 1)
+    budget = Budget(PostgresStore(postgres_url), 1, 20, time, time.sleep)
+    asyncio.run(take(budget))
+    monkeypatch.setattr("analytics_assets.extract.budget.MOST_SECONDS", 1)
     with closing(psycopg2.connect(postgres_url)) as other, other.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {TABLE}")
-        with pytest.raises(requests.ConnectionError, match="statement timeout"):
+        with pytest.raises(Fault, match="statement timeout") as raised:
+            asyncio.run(take(budget, 20))
+        assert raised.value.again
+        with pytest.raises(Fault, match="statement timeout"):
             budget.left()
 
 

@@ -20,7 +20,7 @@ from analytics_assets_tests.contract_api import ContractApi
 
 long = pytest.mark.long
 POINTS = {
-    "read": ("call", "analytics_assets.readahead:PageLog.append 13"),
+    "read": ("call", "analytics_assets.extract.reading:PageLog.append 13"),
     "normalize": ("call", "dlt:Pipeline.normalize"),
     "load": ("call", "dlt:Pipeline.load"),
     "merge, rows deleted": ("sql", r"INSERT INTO \S*\"?analytics\"?\.\"?registrations"),
@@ -136,7 +136,7 @@ def test_what_was_loaded_before_a_crash_is_not_read_again(
 def test_a_reading_killed_at_90_percent_is_gone_on_with(api: ContractApi, query: Query, dagster_home: Path) -> None:
     """Of 1,000 pages, 900 of which were read before kill -9, the repeat asks for 150 at the most, and has all rows."""
     api.rows["users"] = [{"id": number} for number in range(100_000)]
-    point = ["analytics_assets.readahead:PageLog.append", "903"]  # after a page each of the resources before
+    point = ["analytics_assets.extract.reading:PageLog.append", "903"]  # after a page each of the resources before
     command = [sys.executable, "-m", "analytics_assets_tests.killed", "call", *point]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     assert api.calls["users"] > 800

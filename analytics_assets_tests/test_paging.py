@@ -4,16 +4,13 @@ import json
 from typing import Any
 
 import pytest
-import requests
 from dlt.extract.exceptions import ResourceExtractionError
 
-from analytics_assets.paging import UnexpectedResponse
-from analytics_assets.schema import RESOURCES
-from analytics_assets.source import has_row, source
-from analytics_assets.sync import Sync
+from analytics_assets.extract.api import has_row
+from analytics_assets.extract.faults import Fault, UnexpectedAnswer
+from analytics_assets.extract.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, body, status
-
-USERS = RESOURCES["users"]
+from analytics_assets_tests.reading import USERS, read
 
 
 @pytest.fixture(autouse=True)
@@ -22,20 +19,11 @@ def one_page_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("READ_AHEAD", "1")
 
 
-def read(sync: Sync | None = None) -> list[str]:
-    """The ids that a sync of `users` would load, in order."""
-    sync = sync or Sync()
-    try:
-        return [key for batch in source(USERS, sync) for key in batch["id"].to_pylist()]
-    finally:
-        sync.close()
-
-
-def refused(api: ContractApi) -> str:
+def refused() -> str:
     """Reads, and gives the message of the refusal."""
     with pytest.raises(ResourceExtractionError) as raised:
         read()
-    assert isinstance(raised.value.__cause__, UnexpectedResponse)
+    assert isinstance(raised.value.__cause__, UnexpectedAnswer)
     return str(raised.value.__cause__)
 
 
@@ -69,19 +57,66 @@ def test_has_more_as_text(api: ContractApi) -> None:
     assert api.calls["users"] == 3
 
 
-def test_has_more_for_ever(api: ContractApi) -> None:
-    """An empty page ends the reading even if the server says that there is more."""
+def with_holes(api: ContractApi, *holes: int) -> None:
+    """Makes the server leave these pages empty, with what they would hold on those behind them."""
+
+    def page(resource: str, page: int, size: int) -> Any:
+        if page in holes:
+            return {"has_more": True, "data": {resource: []}}
+        return api.contract_page(resource, page - sum(hole < page for hole in holes), size)
+
+    api.page = page
+
+
+@pytest.mark.parametrize("ahead", ["1", "2", "8"])
+@pytest.mark.parametrize("holes", [(1,), (2,), (3,), (2, 3, 4), (1, 3)], ids=str)
+def test_a_hole_loses_nothing_behind_it(
+    api: ContractApi, monkeypatch: pytest.MonkeyPatch, holes: tuple[int, ...], ahead: str
+) -> None:
+    """An empty page that promises more is not the end, be it the first, in the middle or one of several in a row."""
+    monkeypatch.setenv("READ_AHEAD", ahead)
+    api.rows["users"] = [{"id": number} for number in range(250)]
+    with_holes(api, *holes)
+    sync = Sync()
+    assert read(sync) == [str(number) for number in range(250)]
+    assert (sync.rows, sync.pages) == (250, 3 + len(holes))
+    if ahead == "1":
+        assert api.calls["users"] == 3 + len(holes)
+
+
+def test_a_hole_without_end(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every page promises another, the reading goes on to `MOST_PAGES`, and is an error there."""
+    monkeypatch.setenv("MOST_PAGES", "30")
     api.rows["users"] = [{"id": number} for number in range(250)]
     with_more(api, lambda _: True)
-    assert len(read()) == 250
-    assert api.calls["users"] == 4
+    assert refused() == f"{api.url}/v1/users?per_page=100&page=30 promises another page, more than MOST_PAGES"
+    assert api.calls["users"] == 30
+
+
+def test_the_last_page_may_be_empty(api: ContractApi) -> None:
+    """An empty page that says that there is no more is the end, as any other that says so."""
+    api.rows["users"] = [{"id": number} for number in range(200)]
+    contract, empty = api.contract_page, {"has_more": False, "data": {"users": []}}
+    api.page = lambda resource, page, size: {**contract(resource, page, size), "has_more": True} if page < 3 else empty
+    assert len(read()) == 200
+    assert api.calls["users"] == 3
+
+
+@pytest.mark.parametrize("count", [0, 100, 250])
+def test_no_content_ends_the_reading(api: ContractApi, count: int) -> None:
+    """HTTP 204 is an empty page that says nothing about more."""
+    api.rows["users"] = [{"id": number} for number in range(count)]
+    pages = [body(api.render("users", page, 100).replace(b"false", b"true")) for page in range(1, -(-count // 100) + 1)]
+    api.answers["users"].extend([*pages, lambda handler: handler.send(204, b"")])
+    assert read() == [str(number) for number in range(count)]
+    assert api.calls["users"] == len(pages) + 1
 
 
 def test_has_more_that_means_nothing(api: ContractApi) -> None:
     """A `has_more` that is neither true nor false is an error: reading on and stopping would both be a guess."""
     with_more(api, lambda _: "perhaps")
     api.rows["users"] = [{"id": 1}]
-    assert "'has_more' is neither true nor false" in refused(api)
+    assert "'has_more' is neither true nor false" in refused()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +140,7 @@ def test_has_more_that_means_nothing(api: ContractApi) -> None:
 def test_an_answer_without_the_rows_is_refused(api: ContractApi, answer: Any) -> None:
     """Anything but a list of objects at `data.users` is an error that names URL and status, and shows no value."""
     api.answers["users"].append(body(json.dumps(answer).encode()))
-    message = refused(api)
+    message = refused()
     assert message.startswith(f"HTTP 200 from {api.url}/v1/users?per_page=100&page=1: ")
     assert "'data.users'" in message
     assert "secret" not in message
@@ -120,7 +155,7 @@ def test_a_server_that_ignores_the_page_number_is_noticed(api: ContractApi, has_
         **({} if has_more is ... else {"has_more": has_more}),
         "data": {resource: api.rows[resource][:size]},
     }
-    assert "repeats the page before it" in refused(api)
+    assert "repeats the page before it" in refused()
     assert api.calls["users"] == 2
 
 
@@ -140,6 +175,6 @@ def test_growth_costs_one_call(api: ContractApi) -> None:
     assert not has_row(USERS, 3)
     assert api.calls["users"] == 2
     api.always["users"] = status(503)
-    with pytest.raises(requests.HTTPError):
+    with pytest.raises(Fault, match=r"^HTTP 503 from"):
         has_row(USERS, 3)
     assert api.calls["users"] == 3

@@ -1,38 +1,62 @@
 """Resources are read ahead of their loading: what overlaps, what does not, and the end."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-import requests
-from dlt.pipeline.exceptions import PipelineStepFailed
+from dlt.extract.exceptions import ResourceExtractionError
 from filelock import FileLock
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from analytics_assets.readings import Readings
+from analytics_assets.extract import client
+from analytics_assets.extract.api import page_log
+from analytics_assets.extract.faults import Fault
+from analytics_assets.extract.reader import Reader
+from analytics_assets.extract.reading import GivenUp, Reading
+from analytics_assets.extract.sync import Sync
 from analytics_assets.schema import RESOURCES
-from analytics_assets.source import page_log
-from analytics_assets.sync import Sync
 from analytics_assets_tests.conftest import Materialize
-from analytics_assets_tests.contract_api import ContractApi, Handler, status
+from analytics_assets_tests.contract_api import TOKEN, ContractApi, Handler, status
+from analytics_assets_tests.reading import batches
 
 TRAININGS, USERS = RESOURCES["trainings"], RESOURCES["users"]
 REGISTRATIONS, AWARDS = RESOURCES["registrations"], RESOURCES["awarded_certifications"]
 
 
 @pytest.fixture
-def readings() -> Iterator[Readings]:
-    """Readings that leave no thread behind."""
-    with closing(Readings()) as readings:
-        yield readings
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reading", "read-ahead"))]
+def reader() -> Iterator[Reader]:
+    """A reader that leaves no thread behind."""
+    with closing(Reader()) as reader:
+        yield reader
+    assert not [thread for thread in threading.enumerate() if thread.name == "reader"]
 
 
-def test_the_next_is_read_while_one_is_loaded(api: ContractApi, readings: Readings) -> None:
+def eventually(seen: Callable[[], bool]) -> None:
+    for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.01)):
+        with attempt:
+            assert seen()
+
+
+def assert_it_ends_soon(reader: Reader) -> None:
+    """Whatever it waits for, another thread can end it."""
+    ending = threading.Thread(target=reader.close, daemon=True)
+    ending.start()
+    ending.join(10)  # and not minutes
+    assert not ending.is_alive()
+
+
+def loaded(reading: Reading) -> int:
+    """Rows in all batches of a reading."""
+    return sum(batch.num_rows for batch in batches(reading))
+
+
+def test_the_next_is_read_while_one_is_loaded(api: ContractApi, reader: Reader) -> None:
     """What is begun later has been read when what was begun before it is still being loaded."""
     asked = threading.Event()
 
@@ -43,30 +67,33 @@ def test_the_next_is_read_while_one_is_loaded(api: ContractApi, readings: Readin
     api.always["users"] = answer
     api.rows["users"] = [{"id": 1}]
     users = Sync()
-    readings.begin(TRAININGS, Sync())
-    readings.begin(USERS, users)
-    with readings.read(TRAININGS):
+    reader.begin(TRAININGS, Sync())
+    reader.begin(USERS, users)
+    with reader.read(TRAININGS):
         assert asked.wait(10)
-    with readings.read(USERS) as (pipeline, sync):
-        assert sync is users
-        assert sync.rows == 1
-        assert pipeline.list_extracted_load_packages()
+        eventually(lambda: users.rows == 1)
+    with reader.read(USERS) as reading:
+        assert reading.sync is users
+        assert loaded(reading) == 1
 
 
-def test_what_refers_to_others_is_read_before_them(api: ContractApi, readings: Readings) -> None:
+def test_what_refers_to_others_is_read_before_them(api: ContractApi, reader: Reader) -> None:
     """A user who comes while registrations are read is asked for after all of them, and so never missing."""
     order: list[str] = []
-    for table in (REGISTRATIONS, AWARDS, USERS, TRAININGS):
+    tables = (REGISTRATIONS, AWARDS, USERS, TRAININGS)
+    for table in tables:
         api.rows[table.name] = [{"id": number} for number in range(1000)]
         api.always[table.name] = partial(_noted, api, order.append)
-        readings.begin(table, Sync(known_pages=10))
-    with readings.read(REGISTRATIONS), readings.read(AWARDS), readings.read(USERS), readings.read(TRAININGS):
-        assert sorted(order[:20]) == ["awarded_certifications"] * 10 + ["registrations"] * 10
-        assert sorted(order[20:]) == ["trainings"] * 10 + ["users"] * 10
+        reader.begin(table, Sync(known_pages=10))
+    for table in tables:
+        with reader.read(table) as reading:
+            assert loaded(reading) == 1000
+    assert sorted(order[:20]) == ["awarded_certifications"] * 10 + ["registrations"] * 10
+    assert sorted(order[20:]) == ["trainings"] * 10 + ["users"] * 10
 
 
 def test_those_that_refer_are_read_at_the_same_time(
-    api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch
+    api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them answers only when all have been asked."""
     monkeypatch.setenv("READ_AHEAD", "3")
@@ -80,10 +107,10 @@ def test_those_that_refer_are_read_at_the_same_time(
     for table in referring:
         api.rows[table.name] = [{"id": 1}]
         api.always[table.name] = partial(_noted, api, met)
-        readings.begin(table, Sync())
+        reader.begin(table, Sync())
     for table in referring:
-        with readings.read(table) as (_, sync):
-            assert sync.rows == 1
+        with reader.read(table) as reading:
+            assert loaded(reading) == reading.sync.rows == 1
     assert not together.broken
 
 
@@ -96,7 +123,7 @@ def test_a_run_loads_in_the_order_in_which_it_reads(api: ContractApi, materializ
 
 @pytest.mark.parametrize("hanging", ["server", "budget"])
 def test_an_end_of_several_is_as_quick(
-    api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch, hanging: str
+    api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch, hanging: str
 ) -> None:
     """None waits at the end for what another has: the requests in flight, or its turn for the budget."""
     monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")
@@ -111,33 +138,119 @@ def test_an_end_of_several_is_as_quick(
         asked.wait()
         handler.connection.recv(1)
 
-    def eventually(seen: Callable[[], bool]) -> None:
-        for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.01)):
-            with attempt:
-                assert seen()
-
     for table, answer in ((REGISTRATIONS, status(500)), (AWARDS, hang)):
         api.rows[table.name] = [{"id": number} for number in range(2000)]
         api.always[table.name] = answer
     if hanging == "budget":
         del api.always[AWARDS.name]
-    readings.begin(REGISTRATIONS, Sync(known_pages=20))
+    reader.begin(REGISTRATIONS, Sync(known_pages=20))
     eventually(lambda: api.calls[REGISTRATIONS.name] >= 2)  # and is about to try again
-    readings.begin(AWARDS, Sync(known_pages=20))
+    reader.begin(AWARDS, Sync(known_pages=20))
     if hanging == "server":
         asked.wait()  # so both that may be in flight hang
     else:
         eventually(lambda: sum(api.calls.values()) == 10)
     time.sleep(1)  # until the first waits behind the second; if it is slower, less is tested
-    ending = threading.Thread(target=readings.close)
-    ending.start()
-    ending.join(10)  # and not minutes
-    assert not ending.is_alive()
+    assert_it_ends_soon(reader)
 
 
-def test_resources_share_the_pages_in_flight(
-    api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time limit ends a wait while the test lasts."""
+    monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 600)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_end_waits_for_no_answer_that_drips(api: ContractApi, reader: Reader) -> None:
+    """A body of which a byte comes now and then, so that it is never silent and never done."""
+    dripping = threading.Event()
+
+    def drip(handler: Handler) -> None:
+        handler.send(200, b"{", {"Content-Length": "1000000"})
+        while True:
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            dripping.set()
+            time.sleep(0.05)
+
+    api.always["users"] = drip
+    reader.begin(USERS, Sync())
+    assert dripping.wait(10)
+    assert_it_ends_soon(reader)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_end_waits_for_no_handshake(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection, and then never says a word of TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("API_BASE_URL", f"https://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("API_KEY", TOKEN)
+        server.settimeout(10)
+        reader.begin(USERS, Sync())
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(10)
+            assert connection.recv(1), "it greets"
+            assert_it_ends_soon(reader)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_end_waits_for_no_name_server(api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up of the API's name that never ends."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def look_up(*_: Any) -> None:
+        asked.set()
+        ended.wait()
+
+    monkeypatch.setenv("API_BASE_URL", api.url.replace("127.0.0.1", "localhost"))
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        reader.begin(USERS, Sync())
+        assert asked.wait(10)
+        assert_it_ends_soon(reader)
+    finally:
+        ended.set()
+
+
+def test_an_end_waits_for_no_budget(
+    api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A reading whose next call is allowed in an hour."""
+    monkeypatch.setenv("API_CALLS_BURST", "1")
+    monkeypatch.setenv("API_CALLS_PER_HOUR", "1")
+    api.rows["users"] = [{"id": number} for number in range(200)]
+    with caplog.at_level("INFO"):
+        reader.begin(USERS, Sync())
+        eventually(lambda: "for the budget of 1 calls an hour" in caplog.text)
+        assert_it_ends_soon(reader)
+    assert api.calls["users"] == 1
+
+
+def test_an_end_waits_for_no_other_process_that_has_the_budget(
+    api: ContractApi, reader: Reader, tmp_path: Path
+) -> None:
+    """A reading that may not even ask for its call, because another process is asking."""
+    (tmp_path / "dlt").mkdir()
+    with FileLock(tmp_path / "dlt" / "calls.json.lock"):
+        reader.begin(USERS, Sync())
+        eventually(lambda: any("_take_block" in thread.name for thread in threading.enumerate()))
+        assert_it_ends_soon(reader)
+    assert not api.calls
+
+
+def test_an_end_waits_for_no_other_try(api: ContractApi, reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that asks to come back after 200 seconds."""
+    api.always["users"] = status(503, {"Retry-After": "200"})
+    with caplog.at_level("INFO"):
+        reader.begin(USERS, Sync())
+        eventually(lambda: "trying again in 200.0 s" in caplog.text)
+        assert_it_ends_soon(reader)
+    assert api.calls["users"] == 1
+
+
+def test_resources_share_the_pages_in_flight(api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two resources that are read at the same time send no more requests at once than `READ_AHEAD` says."""
     monkeypatch.setenv("READ_AHEAD", "2")
     under_way, most, counting, two = [0], [0], threading.Lock(), threading.Barrier(2, timeout=10)
@@ -154,9 +267,11 @@ def test_resources_share_the_pages_in_flight(
     for table in (REGISTRATIONS, AWARDS):
         api.rows[table.name] = [{"id": number} for number in range(1000)]
         api.always[table.name] = partial(_noted, api, note)
-        readings.begin(table, Sync(known_pages=10))
-    with readings.read(REGISTRATIONS) as (_, one), readings.read(AWARDS) as (_, other):
-        assert (one.pages, other.pages) == (10, 10)
+        reader.begin(table, Sync(known_pages=10))
+    for table in (REGISTRATIONS, AWARDS):
+        with reader.read(table) as reading:
+            assert loaded(reading) == 1000
+            assert reading.sync.pages == 10
     assert most == [2]
 
 
@@ -167,11 +282,11 @@ def _noted(api: ContractApi, note: Callable[[str], None], handler: Handler) -> N
     handler.send(200, api.render(resource, int(handler.path.rpartition("=")[2]), 100))
 
 
-def test_what_comes_before_is_read_in_its_turn(readings: Readings) -> None:
+def test_what_comes_before_is_read_in_its_turn(reader: Reader) -> None:
     """What failed before it could be begun is not begun ahead of those that are next, nor twice."""
     first, *rest = RESOURCES.values()
-    assert readings.due(rest[0], [first, *rest]) == rest
-    assert readings.due(first, [first, *rest]) == [first]
+    assert reader.due(rest[0], [first, *rest]) == rest
+    assert reader.due(first, [first, *rest]) == [first]
 
 
 def test_a_run_reads_what_it_loads(api: ContractApi, materialize: Materialize) -> None:
@@ -191,7 +306,7 @@ def test_a_reading_that_fails_is_tried_again_alone(
 
 
 def test_an_end_leaves_nothing_running(
-    api: ContractApi, readings: Readings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Who gives up does not wait: what hangs is ended, what is queued never begins, and pages that came are kept."""
     monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")
@@ -208,9 +323,9 @@ def test_an_end_leaves_nothing_running(
     api.rows["registrations"] = [{"id": number} for number in range(2000)]
     api.always["registrations"] = answer
     for table in (AWARDS, REGISTRATIONS, USERS):
-        readings.begin(table, Sync())
+        reader.begin(table, Sync())
     assert hanging.wait(10)
-    readings.close()
+    reader.close()
     assert not api.calls["users"]
     assert not list(tmp_path.rglob("*.parquet")), "nobody knows when these are read again"
     for table, pages in ((AWARDS, range(2)), (REGISTRATIONS, range(1, 10))):
@@ -218,24 +333,47 @@ def test_an_end_leaves_nothing_running(
             assert len(log) in pages
 
 
-def test_an_end_waits_for_no_other_run(readings: Readings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_waits_for_no_other_run(reader: Reader, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A resource that another run syncs keeps nobody from giving up."""
     (tmp_path / "dlt").mkdir()
     with FileLock(tmp_path / "dlt" / "users.lock"), caplog.at_level("INFO"):
-        readings.begin(USERS, Sync())
-        for wait in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.01)):
-            with wait:
-                assert "another run syncs users; waiting for it" in caplog.text
-        readings.close()
+        reader.begin(USERS, Sync())
+        eventually(lambda: "another run syncs users; waiting for it" in caplog.text)
+        assert_it_ends_soon(reader)
 
 
-def test_what_ended_a_reading_is_raised_where_it_is_wanted(api: ContractApi, readings: Readings) -> None:
+def test_who_waits_for_rows_when_it_ends_is_told(api: ContractApi, reader: Reader) -> None:
+    """The load of a reading that is ended from another thread fails at once, with the reason."""
+    asked = threading.Event()
+
+    def hang(handler: Handler) -> None:
+        asked.set()
+        handler.connection.recv(1)
+
+    def end() -> None:
+        assert asked.wait(10)
+        reader.close()
+
+    api.always["users"] = hang
+    reader.begin(USERS, Sync())
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(ResourceExtractionError) as raised, reader.read(USERS) as reading:
+        loaded(reading)
+    ending.join(10)
+    assert not ending.is_alive()
+    assert isinstance(raised.value.__cause__, GivenUp)
+
+
+def test_what_ended_a_reading_is_raised_where_it_is_wanted(api: ContractApi, reader: Reader) -> None:
     """An error of a resource that was read ahead says nothing before its turn, and nothing about the others."""
     api.always["users"] = status(404)
-    readings.begin(USERS, Sync())
-    readings.begin(TRAININGS, Sync())
-    with readings.read(TRAININGS) as (_, sync):
-        assert sync.pages == 1
-    with pytest.raises(PipelineStepFailed) as raised, readings.read(USERS):
-        pass
-    assert isinstance(raised.value.__cause__ and raised.value.__cause__.__cause__, requests.HTTPError)
+    reader.begin(USERS, Sync())
+    reader.begin(TRAININGS, Sync())
+    with reader.read(TRAININGS) as reading:
+        assert loaded(reading) == 0
+        assert reading.sync.pages == 1
+    with pytest.raises(ResourceExtractionError) as raised, reader.read(USERS) as reading:
+        loaded(reading)
+    assert isinstance(raised.value.__cause__, Fault)
+    assert raised.value.__cause__.status == 404

@@ -1,4 +1,4 @@
-"""Pages requested before they are needed: order, number of calls, faults, and the end."""
+"""The pages of one resource: their order, number of calls, those that are ahead, faults, and the end."""
 
 import threading
 import time
@@ -7,15 +7,9 @@ from typing import Any
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
 
-from analytics_assets import client
-from analytics_assets.paging import Guard
-from analytics_assets.readahead import ReadAhead
-from analytics_assets.schema import RESOURCES
-from analytics_assets.source import source
-from analytics_assets.sync import Sync
+from analytics_assets.extract.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
-
-USERS = RESOURCES["users"]
+from analytics_assets_tests.reading import batches, reading
 
 
 def read(depth: int, monkeypatch: pytest.MonkeyPatch, known_pages: int = 0) -> tuple[list[str], list[int], Sync]:
@@ -23,12 +17,17 @@ def read(depth: int, monkeypatch: pytest.MonkeyPatch, known_pages: int = 0) -> t
     monkeypatch.setenv("READ_AHEAD", str(depth))
     sync = Sync(known_pages=known_pages)
     try:
-        batches = list(source(USERS, sync))
+        with reading(sync) as begun:
+            tables = list(batches(begun))
     finally:
-        sync.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
-    ids = [key for batch in batches for key in batch["id"].to_pylist()]
-    return ids, [page for batch in batches for page in batch["_page"].to_pylist()], sync
+        assert not [thread for thread in threading.enumerate() if thread.name == "reader"]
+    ids = [key for table in tables for key in table["id"].to_pylist()]
+    return ids, [page for table in tables for page in table["_page"].to_pylist()], sync
+
+
+def page_of(handler: Handler) -> int:
+    """The page that is asked for."""
+    return int(handler.path.rpartition("=")[2])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 8, 32])
@@ -62,7 +61,7 @@ def test_at_most_depth_pages_are_asked_for_in_vain(api: ContractApi, monkeypatch
 def test_a_repeated_sync_stops_where_the_last_one_did(
     api: ContractApi, monkeypatch: pytest.MonkeyPatch, pages: int
 ) -> None:
-    """With the same data it costs as many calls as pages; with one page more, two calls more at the most."""
+    """With the same data it costs as many calls as pages; with one page more, one call more."""
     api.rows["users"] = [{"id": number} for number in range(pages * 100)]
     read(8, monkeypatch, known_pages=pages)
     assert api.calls["users"] == pages
@@ -77,39 +76,97 @@ def test_a_repeated_sync_starts_with_all_that_may_be_in_flight(
 ) -> None:
     """Pages that are known are requested so many at a time from the first on."""
     api.rows["users"] = [{"id": number} for number in range(1600)]
-    others, page_of = threading.Barrier(8), api.contract_page
+    others, contract_page = threading.Barrier(8), api.contract_page
 
     def together(resource: str, page: int, size: int) -> Any:
         others.wait(20)
-        return page_of(resource, page, size)
+        return contract_page(resource, page, size)
 
     api.page = together
     assert len(read(8, monkeypatch, known_pages=16)[0]) == 1600
     assert api.calls["users"] == 16
 
 
-def test_while_an_answer_is_used_another_is_read(api: ContractApi) -> None:
-    """One answer's pages are requested ahead, however few are in flight, and no more of them than that."""
+def test_what_is_read_waits_for_nobody_to_take_it(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first batch is taken all pages have been read, however few may be in flight; they wait on the disk."""
+    monkeypatch.setenv("READ_AHEAD", "2")
     api.rows["users"] = [{"id": number} for number in range(10_000)]
-    pages = ReadAhead(Guard(("data", "users")), 2, known_pages=100)
-    with client.session(pages) as session:
-        answer = session.get(f"{api.url}/v1/users", params={"per_page": 100, "page": 1}).json()
-        for _ in range(2000):
-            if api.calls["users"] == 50:
-                break
-            time.sleep(0.01)
-    assert len(answer["sizes"]) == 25
-    assert api.calls["users"] == 50
+    with reading(Sync(known_pages=100)) as begun:
+        assert begun.has_ended.wait(20)
+        assert api.calls["users"] == len(begun.log) == 100
+        assert sum(batch.num_rows for batch in batches(begun)) == 10_000
+    assert api.calls["users"] == 100
 
 
-def test_behind_a_page_that_says_it_is_the_last_nothing_is_requested(api: ContractApi) -> None:
-    """Be it ahead of what is used: a resource that has shrunk costs what was in flight, not all that waited."""
+def test_pages_ahead_of_their_turn_are_never_more_than_may_be_in_flight(
+    api: ContractApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one page keeps the others waiting in memory, none is requested beyond `READ_AHEAD`, itself counted."""
+    api.rows["users"] = [{"id": number} for number in range(4000)]
+    asked: set[int] = set()
+    answered: set[int] = set()
+    too_far: list[int] = []
+    changed = threading.Condition()
+
+    def slow_now_and_then(handler: Handler) -> None:
+        page = page_of(handler)
+        with changed:
+            asked.add(page)
+            too_far.extend([page] * (not answered.issuperset(range(1, page - 3))))
+            changed.notify_all()
+            if page % 10 == 1:  # until all that may be are waiting behind it
+                assert changed.wait_for(lambda: answered.issuperset(range(page + 1, min(page + 3, 40) + 1)), 20)
+        if page % 10 == 1:
+            time.sleep(0.05)  # for another to come
+        with changed:
+            answered.add(page)
+            changed.notify_all()
+        handler.send(200, api.render("users", page, 100))
+
+    api.always["users"] = slow_now_and_then
+    ids, _, _ = read(4, monkeypatch, known_pages=40)
+    assert ids == [str(number) for number in range(4000)]
+    assert asked == answered == set(range(1, 41))
+    assert not too_far
+
+
+def test_behind_a_page_that_says_it_is_the_last_nothing_is_requested(
+    api: ContractApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resource that has shrunk costs what was in flight, and not all that it had."""
     api.rows["users"] = [{"id": number} for number in range(500)]
-    pages = ReadAhead(Guard(("data", "users")), 2, known_pages=100)
-    with client.session(pages) as session:
-        answer = session.get(f"{api.url}/v1/users", params={"per_page": 100, "page": 1}).json()
-    assert len(answer["sizes"]) == 5
+    _, _, sync = read(2, monkeypatch, known_pages=100)
+    assert sync.pages == 5
     assert 5 <= api.calls["users"] <= 6
+
+
+def test_a_page_ahead_that_says_it_is_the_last_ends_the_requests_behind_it(
+    api: ContractApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is heard before its turn: what waits behind it for another try is given up, and what is before it is read."""
+    monkeypatch.setenv("RUNTIME__REQUEST_BACKOFF_FACTOR", "0.3")
+    api.rows["users"] = [{"id": number} for number in range(300)]
+    last, asked_behind = threading.Event(), [0]
+
+    def answer(handler: Handler) -> None:
+        page = page_of(handler)
+        if page > 3:
+            asked_behind[0] += 1
+            assert last.wait(20)
+            handler.send(503, b"")
+            return
+        if page == 1:
+            assert last.wait(20)
+            time.sleep(1)  # for others to be tried again
+        handler.send(200, api.render("users", page, 100))
+        if page == 3:
+            handler.wfile.flush()
+            last.set()
+
+    api.always["users"] = answer
+    ids, _, _ = read(8, monkeypatch, known_pages=30)
+    assert len(ids) == 300
+    assert asked_behind[0] <= 5
 
 
 def test_a_resource_that_has_shrunk_ends_early(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,12 +181,12 @@ def test_a_failed_page_ahead_is_tried_again(api: ContractApi, monkeypatch: pytes
     """A fault now and then, in pages that are ahead as in others, loses nothing."""
     api.rows["users"] = [{"id": number} for number in range(2000)]
     faulty = status(503)
-    page_of = api.contract_page
+    contract_page = api.contract_page
 
     def now_and_then(resource: str, page: int, size: int) -> Any:
         if api.calls["users"] % 5 == 0:
             api.answers["users"].append(faulty)
-        return page_of(resource, page, size)
+        return contract_page(resource, page, size)
 
     api.page = now_and_then
     ids, _, sync = read(8, monkeypatch)
@@ -140,16 +197,18 @@ def test_a_failed_page_ahead_is_tried_again(api: ContractApi, monkeypatch: pytes
 def test_a_page_that_stays_broken_raises_when_its_turn_comes(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the broken page, the pages before it were asked for, and nothing goes on behind it."""
     api.rows["users"] = [{"id": number} for number in range(5000)]
-    page_of = api.contract_page
+    contract_page, asked = api.contract_page, set()
 
     def broken(resource: str, page: int, size: int) -> Any:
-        return {"data": {}} if page == 9 else page_of(resource, page, size)
+        asked.add(page)
+        return {"data": {}} if page == 9 else contract_page(resource, page, size)
 
     api.page = broken
     with pytest.raises(ResourceExtractionError) as raised:
         read(8, monkeypatch)
     assert "page=9" in str(raised.value.__cause__)
-    assert api.calls["users"] <= 9 + 25
+    assert asked >= set(range(1, 10))
+    assert api.calls["users"] <= 9 + 8
 
 
 def test_what_lies_behind_the_end_may_be_broken(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +216,7 @@ def test_what_lies_behind_the_end_may_be_broken(api: ContractApi, monkeypatch: p
     api.rows["users"] = [{"id": number} for number in range(1000)]
 
     def answer(handler: Handler) -> None:
-        page = int(handler.path.split("page=")[-1])
+        page = page_of(handler)
         if page > 10:
             handler.send(404, b"no such page")
         else:

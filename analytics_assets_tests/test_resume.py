@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from analytics_assets import pagelog
-from analytics_assets.pagelog import PageLog
+from analytics_assets.extract import pages
+from analytics_assets.extract.api import page_log
+from analytics_assets.extract.pages import PageLog
 from analytics_assets.schema import RESOURCES
-from analytics_assets.source import page_log
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
 from analytics_assets_tests.test_warehouse import opened_by_another
@@ -145,7 +145,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
     """Lets hours pass for the kept pages."""
 
     def passed(hours: float) -> None:
-        monkeypatch.setattr(pagelog, "time", SimpleNamespace(time=lambda: time.time() + 3600 * hours))
+        monkeypatch.setattr(pages, "time", SimpleNamespace(time=lambda: time.time() + 3600 * hours))
 
     return passed
 

@@ -4,18 +4,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from filelock import FileLock, Timeout
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from analytics_assets import warehouse
-from analytics_assets.readings import Readings
-from analytics_assets.schema import RESOURCES
-from analytics_assets.sync import Sync
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 
@@ -63,29 +61,29 @@ def test_a_program_that_opens_the_warehouse_costs_no_calls(
     assert query("SELECT count(*) FROM users") == [(250,)]
 
 
-@pytest.mark.usefixtures("api")
-def test_a_run_that_waits_for_another_does_not_keep_it_waiting(warehouse_file: Path, tmp_path: Path) -> None:
+def test_a_run_that_waits_for_another_does_not_keep_it_waiting(
+    api: ContractApi,
+    materialize: Materialize,
+    query: Query,
+    warehouse_file: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Whoever waits for a resource that another run syncs lets go of the warehouse, which that run needs."""
+    api.rows["users"] = [{"id": 1}]
     (tmp_path / "dlt").mkdir()
-    keeping = threading.Event()
-
-    def sync() -> None:
-        with warehouse.kept_open(), closing(Readings()) as readings:
-            with warehouse.writing():
-                pass
-            keeping.set()
-            readings.begin(RESOURCES["users"], Sync())
-            with readings.read(RESOURCES["users"]):
-                pass
-
-    with FileLock(tmp_path / "dlt" / "users.lock"):
-        waiting = threading.Thread(target=sync)
+    waiting = threading.Thread(target=materialize, args=("users",))
+    with FileLock(tmp_path / "dlt" / "users.lock"), caplog.at_level("INFO", logger="analytics_assets"):
         waiting.start()
-        assert keeping.wait(30)
+        for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.01)):
+            with attempt:  # by then it has opened the warehouse
+                assert "another run syncs users; waiting for it" in caplog.messages
         with FileLock(f"{warehouse_file}.lock", timeout=30), duckdb.connect(str(warehouse_file)):
             assert waiting.is_alive()
+            assert not api.calls["users"]
     waiting.join(30)
     assert not waiting.is_alive()
+    assert query("SELECT count(*) FROM users") == [(1,)]
 
 
 def test_what_waits_for_another_try_keeps_nobody_waiting(warehouse_file: Path) -> None:

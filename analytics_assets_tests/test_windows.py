@@ -22,7 +22,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
 from analytics_assets import environment, warehouse
-from analytics_assets.assets import assets, readings
+from analytics_assets.assets import assets, reader
 from analytics_assets.automation import new_rows_sensor, schedules
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
@@ -59,7 +59,7 @@ def sync(instance: dg.DagsterInstance) -> Metadata:
 
     def run(*, whole: bool = False) -> dict[str, Any]:
         config = QUIET | (WHOLE if whole else {})
-        result = dg.materialize([users], config, instance, {"readings": readings})
+        result = dg.materialize([users], config, instance, {"reader": reader})
         assert result.success
         [event] = result.get_asset_materialization_events()
         return {name: value.value for name, value in event.materialization.metadata.items()}
@@ -314,7 +314,7 @@ def test_what_the_reconciliation_asks_for_is_read_whole(
     # As it is where there is a window.
     automation = runpy.run_path(str(environment.PROJECT / "analytics_assets" / "automation.py"))
     schedule, job = automation["reconciliation_schedule"], automation["reconciliation_job"]
-    there = dg.Definitions(assets, jobs=[job], resources={"readings": readings}, executor=dg.in_process_executor)
+    there = dg.Definitions(assets, jobs=[job], resources={"reader": reader}, executor=dg.in_process_executor)
     job = there.resolve_job_def(job.name)
     with dg.build_schedule_context(instance) as context:
         [request] = schedule.evaluate_tick(context).run_requests

@@ -3,44 +3,46 @@
 `python -m analytics_assets_tests.virtual <file or URL> <calls an hour> <burst> <seconds>` prints how many calls it got.
 """
 
+import asyncio
 import sys
-import threading
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
 
 from pyrate_limiter import AbstractClock
 
-from analytics_assets.budget import Budget, FileStore, PostgresStore
+from analytics_assets.extract.budget import Budget, FileStore, PostgresStore
 
 
-class Time(AbstractClock, threading.Event):
-    """A clock and an event in one, which is set when its time is over; `seconds` are those that have passed."""
+class TimeIsOver(Exception):
+    """Somebody waits beyond the end of the time."""
+
+
+class Time(AbstractClock):
+    """A clock and a way to wait in one; `seconds` are those that have passed."""
 
     def __init__(self, end: float = float("inf")) -> None:
-        super().__init__()
         self.seconds, self._end = 0.0, end
 
     def now(self) -> int:
         return 10**12 + round(1000 * self.seconds)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        self.seconds += timeout or 0
-        return self.is_set()
+    async def sleep(self, seconds: float) -> None:
+        """Have the time pass; raises `TimeIsOver` where that is beyond its end."""
+        self.seconds += seconds
+        if self.seconds > self._end:
+            raise TimeIsOver
 
-    def is_set(self) -> bool:
-        return self.seconds > self._end
 
-
-def calls(where: str, an_hour: int, burst: int, end: int) -> int:
+async def calls(where: str, an_hour: int, burst: int, end: int) -> int:
     """How many calls one reader that never rests gets until then."""
-    store, time = PostgresStore(where) if "://" in where else FileStore(Path(where)), Time(end)
-    budget = Budget(store, an_hour, burst, time)
-    for taken in count():
-        budget.take(time)
-        if time.is_set():
-            return taken
-    raise AssertionError
+    store, time, taken = PostgresStore(where) if "://" in where else FileStore(Path(where)), Time(end), 0
+    budget = Budget(store, an_hour, burst, time, time.sleep)
+    with suppress(TimeIsOver):
+        while True:
+            await budget.take()
+            taken += 1
+    return taken
 
 
 if __name__ == "__main__":
-    print(calls(sys.argv[1], *map(int, sys.argv[2:])))  # noqa: T201
+    print(asyncio.run(calls(sys.argv[1], *map(int, sys.argv[2:]))))  # noqa: T201

@@ -10,10 +10,9 @@ from math import ceil
 from analytics_assets.environment import DEFAULTS
 from analytics_assets.sample_api.data import SIZES, YEARS_OF_HISTORY
 from analytics_assets.sample_api.server import WINDOWS
-from analytics_assets.source import PAGE_SIZE
 
 AN_HOUR, BURST = int(DEFAULTS["API_CALLS_PER_HOUR"]), int(DEFAULTS["API_CALLS_BURST"])
-MOST_PAGES = int(DEFAULTS["MOST_PAGES"])
+PAGE_SIZE, MOST_PAGES = int(DEFAULTS["API_PAGE_SIZE"]), int(DEFAULTS["MOST_PAGES"])
 A_DAY = 24 * AN_HOUR
 WINDOW_DAYS = 1 + float(DEFAULTS["WINDOW_OVERLAP_HOURS"]) / 24
 PAGES_A_SECOND = 25  # eight in flight, each answered after a third of a second

@@ -14,9 +14,14 @@ from dlt.common.utils import str2bool
 from analytics_assets.extract.faults import ADDRESS, UnexpectedAnswer
 
 Raw = msgspec.Raw
-MARK = r"\ufdd0"  # in front of what is no JSON; Unicode leaves this character to programs, for use inside of them
-MARKED = re.compile(r'"\\ufdd0(?:[^"\\]|\\.)*"')
-TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity', re.DOTALL)
+MARKED_BY = "\ufdd0"  # in front of what is no JSON; Unicode leaves this character to programs, for use inside of them
+MARK = r"\ufdd0"  # the same in JSON
+MARK_IN_UTF8 = MARKED_BY.encode()
+ESCAPED_MARK = re.compile(rb"\\u[fF][dD]{2}0")
+TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|[\[\]{}]', re.DOTALL)
+SPACED = re.compile(rb'\s|[\[{]\s|\{"(?:[^"\\]|\\.)*"(?:\s|:\s)')  # how JSON begins that has blanks between its tokens
+DEEPEST = 250  # levels of a body that had to be repaired
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 Fields = dict[str, Raw]
 
@@ -47,8 +52,10 @@ def look(resource: str, body: bytes, where: str) -> Seen:
     try:
         answer = _decoder(resource, _Row).decode(body)
         ids = [bytes(row.id) for row in answer.data.rows]
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = _answer(resource, body)
+        if answer is None:
+            _check(body)
         if answer is None or (answer.data.rows and not any(map(_is_object, answer.data.rows))):
             what = f"there is no list of objects at 'data.{resource}' of the answer"
             raise UnexpectedAnswer(f"{where}: {what}; {ADDRESS}, or ask what has changed") from None
@@ -68,13 +75,34 @@ def rows(resource: str, body: bytes) -> list[Raw]:
 
 def fields(row: Raw) -> Fields | None:
     """The JSON of each field of a row; None where it is no object."""
-    return msgspec.json.decode(row, type=Fields) if _is_object(row) else None
+    if not _is_object(row):
+        return None
+    try:
+        return msgspec.json.decode(row, type=Fields)
+    except UnicodeDecodeError:  # in a name; values are left as they are
+        return msgspec.json.decode(_repaired(bytes(row)), type=Fields)
+
+
+def has_mark(text: str) -> bool:
+    """Whether there is something behind `MARK` in this JSON."""
+    return MARK in text and any(found[0].startswith(f'"{MARK}') for found in TEXT.finditer(text))
 
 
 def ascii_text(row: Raw) -> str:
-    """The row as the API gave it, in ASCII."""
-    text = MARKED.sub(lambda marked: str(json.loads(marked[0]))[1:], bytes(row).decode("utf-8", "surrogateescape"))
-    return _in_ascii(text)
+    """The row as the API gave it, in ASCII; as a text, what JSON does not have."""
+
+    def original(found: re.Match[str]) -> str:
+        if not found[0].startswith(f'"{MARK}'):
+            return found[0]
+        token = str(json.loads(found[0]))[1:]
+        return token if token[0] in '"[{' else json.dumps(token)
+
+    return _in_ascii(TEXT.sub(original, bytes(row).decode("utf-8", "surrogateescape")))
+
+
+def compact(body: bytes) -> bytes:
+    """The body without blanks between its tokens, if it begins with such; every token stays as it is spelled."""
+    return msgspec.json.format(body, indent=-1) if SPACED.match(body) else body
 
 
 def _is_object(row: Raw) -> bool:
@@ -86,33 +114,54 @@ def _answer(resource: str, body: bytes) -> Any:
     decoder = _decoder(resource, Raw)
     try:
         try:
-            return decoder.decode(body)
+            if MARK_IN_UTF8 in body or ESCAPED_MARK.search(body):
+                return decoder.decode(compact(_repaired(body)))  # a text that looks like a mark gets one
+            return decoder.decode(compact(body))
         except msgspec.ValidationError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return decoder.decode(_repaired(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return decoder.decode(compact(_repaired(body)))
     except msgspec.ValidationError:
         return None
 
 
-def _repaired(body: bytes) -> bytes:
-    """The body with a marked text for each token that JSON does not have: NaN, infinities, texts that are no Unicode.
+def _check(body: bytes) -> None:
+    """Raise ValueError or RecursionError where it is no JSON: a decoder ends where it finds another shape."""
+    try:
+        msgspec.json.decode(body, type=Raw)
+    except msgspec.DecodeError:
+        msgspec.json.decode(_repaired(body), type=Raw)
 
-    These are what servers write all the same, so that one such value does not cost the others. Raises ValueError where
-    there is such a byte elsewhere.
+
+def _repaired(body: bytes) -> bytes:
+    """The body with a marked text for each token that JSON does not have, and for what is nested too deeply.
+
+    NaN, infinities and texts that are no Unicode are what servers write all the same; one costs its row, and no other.
+    Raises ValueError where there is a byte that is no text elsewhere.
     """
     text = body.decode("utf-8", "surrogateescape")
-    return TOKEN.sub(
-        lambda token: token[0] if _is_sound(token[0]) else json.dumps(json.loads(f'"{MARK}"') + _in_ascii(token[0])),
-        text,
-    ).encode()
+    parts, done, depth, deep = [], 0, 0, 0
+    for token in TOKEN.finditer(text):
+        start, found = token.start(), token[0]
+        depth += found in "[{"
+        if found in "[{" and depth == DEEPEST:
+            deep = start
+        is_deep = found in "]}" and depth == DEEPEST
+        depth -= found in "]}"
+        if is_deep or (found not in "[]{}" and depth < DEEPEST and not _is_sound(found)):
+            start = deep if is_deep else start
+            parts += [text[done:start], json.dumps(MARKED_BY + _in_ascii(text[start : token.end()]))]
+            done = token.end()
+    return "".join([*parts, text[done:]]).encode()
 
 
 def _is_sound(token: str) -> bool:
     if token[0] != '"':
         return False
+    if token.isascii() and r"\u" not in token:
+        return True
     try:
-        return (token.isascii() and r"\u" not in token) or bool(json.loads(token).encode()) or True
+        return not json.loads(token).encode().startswith(MARKED_BY.encode())
     except UnicodeEncodeError:
         return False
     except ValueError:

@@ -40,10 +40,8 @@ def typed(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: i
     """The rows of some pages, the first of which is `first_page`; of rows with the same key the last stays."""
     try:
         return _whole(structs, table, bodies, first_page, seen_at)
-    except values.UNREADABLE:
-        return value_by_value(table, bodies, first_page, seen_at)
-    except RecursionError:  # values nested so deeply that this thread's stack has no room for them
-        with ThreadPoolExecutor(1) as fresh:
+    except (*values.UNREADABLE, RecursionError):
+        with ThreadPoolExecutor(1) as fresh:  # whose stack has the same room for nested values, whoever asks
             return fresh.submit(value_by_value, table, bodies, first_page, seen_at).result()
 
 
@@ -83,8 +81,8 @@ def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_
         for index, why in sorted(reasons.items())
     ]
     latest = {key: index for index, key in enumerate(keys) if index not in reasons}
-    batch = _table(table, arrays, numbers, seen_at).take(pa.array(sorted(latest.values()), pa.int64()))
-    return Typed(batch, rejected, set().union(*extras))
+    stay = pa.array(sorted(latest.values()), pa.int64())
+    return Typed(_table(table, arrays, numbers, seen_at, stay), rejected, set().union(*extras))
 
 
 def _read(
@@ -126,11 +124,15 @@ def _numbers(pages: Sequence[Sequence[Any]], first_page: int) -> list[int]:
     return [number for number, page in enumerate(pages, first_page) for _ in page]
 
 
-def _table(table: Table, arrays: dict[str, pa.Array], numbers: list[int], seen_at: datetime) -> pa.Table:
+def _table(
+    table: Table, arrays: dict[str, pa.Array], numbers: list[int], seen_at: datetime, stay: pa.Array | None = None
+) -> pa.Table:
+    """The table of these columns, with all of their rows or those that stay: of others the key may be missing."""
     schema = arrow_schema(table)
     added = {
         LAST_SEEN_AT: pa.repeat(pa.scalar(seen_at, schema.field(LAST_SEEN_AT).type), len(numbers)),
         DELETED_AT: pa.nulls(len(numbers), schema.field(DELETED_AT).type),
         PAGE: pa.array(numbers, schema.field(PAGE).type),
     }
-    return pa.table([added.get(name, arrays.get(name)) for name in schema.names], schema.names).cast(schema)
+    rows = pa.table([added.get(name, arrays.get(name)) for name in schema.names], schema.names)
+    return (rows if stay is None else rows.take(stay)).cast(schema)

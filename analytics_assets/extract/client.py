@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 MOST_BYTES = 16 << 20  # of a body, as sent and unpacked; a page of 100 rows has some 50 kB
+MOST_HEADER_BYTES = 1 << 16  # of one header; some proxies add policies of more than the usual 8 kB
 MOST_OBJECTS = 100_000  # objects and lists in a body, of which each takes many times the memory of its text
 MOST_FAILURES = 100  # of the calls of one sync, beyond which more must work than fail
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which a reader of JSON may ignore (RFC 8259, 8.1)
@@ -86,7 +87,10 @@ class Client:
             headers={"Accept": "application/json", "Accept-Encoding": ", ".join(ENCODINGS)},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # it also unpacks what nobody asked for, if the library for that is there
+            max_line_size=MOST_HEADER_BYTES,
+            max_field_size=MOST_HEADER_BYTES,
         )
+        self._session._retry_connection = False  # or a request that is cut off is sent twice, and counted once
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -104,10 +108,10 @@ class Client:
     async def _once(self, url: URL, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
         shown = str(url)
         access.check(shown)
-        await self._budget.take()
         async with self._slots:
-            sync.calls += 1
+            await self._budget.take()  # not before: who is cancelled while he waits for a slot takes none
             headers = {"Authorization": f"Bearer {access.token()}"}
+            sync.calls += 1
             try:
                 async with self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False) as answer:
                     if answer.status >= 300:
@@ -137,7 +141,8 @@ class Client:
 
 async def _body(answer: aiohttp.ClientResponse, shown: str) -> bytes:
     """The unpacked body of an answer that is still to be read."""
-    packed = [name.strip().lower() for name in answer.headers.get("Content-Encoding", "").split(",") if name.strip()]
+    named = ",".join(answer.headers.getall("Content-Encoding", ())).lower().split(",")
+    packed = [name.strip().removeprefix("x-") for name in named if name.strip()]  # the old names (RFC 9110, 8.4.1)
     if any(name not in (*ENCODINGS, "identity") for name in packed):
         raise Fault(f"{shown}: the body is encoded as {', '.join(packed)}, which was not asked for")
     chunks, size = [], 0

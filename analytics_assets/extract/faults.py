@@ -1,5 +1,7 @@
 """What can go wrong between here and the API, as data: whether another try may help, and what a person can do."""
 
+import os
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -86,7 +88,7 @@ def of_status(status: int, url: str, asked: float | None, patience: float) -> Fa
     if asked > patience:
         wait = f"it asks to wait {asked:.0f} s, longer than {patience:.0f} s"
         return Impatient(f"{where}: {wait}; run again later", status=status)
-    return Fault(where, True, status, asked)
+    return Fault(f"{where}; {kind.text}" if kind.again and kind.text else where, True, status, asked)
 
 
 def of_error(error: BaseException, url: str, seconds: float) -> Fault:
@@ -94,5 +96,9 @@ def of_error(error: BaseException, url: str, seconds: float) -> Fault:
     links = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
     kind = next(kind for sort, kind in ERRORS if any(isinstance(link, sort) for link in links))
     system = getattr(error, "os_error", None) if isinstance(error, aiohttp.ClientConnectorError) else error
-    said = system.strerror if isinstance(system, OSError) and not isinstance(system, TimeoutError) else None
+    said = None
+    if isinstance(system, OSError) and not isinstance(system, TimeoutError):
+        # Not asyncio's words for it, which leave out the reason; these two have numbers and words of their own.
+        number = None if isinstance(system, ssl.SSLError | socket.gaierror) else system.errno
+        said = os.strerror(number) if number else system.strerror
     return Fault(f"{url}: {kind.text.format(seconds=seconds)}{f' ({said})' if said else ''}", kind.again)

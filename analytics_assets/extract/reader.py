@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -71,6 +71,10 @@ class Reader:
         loop = self._running.result().loop
         self._begun[table.name] = asyncio.run_coroutine_threadsafe(self._begin(table, sync), loop).result()
 
+    def has_read(self, table: Table) -> bool:
+        """Whether nobody has to wait for a table that was begun: for other resources, another run or the API."""
+        return self._begun[table.name].task.done()
+
     @contextmanager
     def read(self, table: Table, passes: Callable[[Exception], bool] = lambda _: False) -> Iterator[Reading]:
         """The reading of a table that was begun; its batches are to be loaded inside, then its pages are gone.
@@ -103,7 +107,8 @@ class Reader:
             return
         if not self._running.exception():
             loop, task, _ = self._running.result()
-            loop.call_soon_threadsafe(task.cancel)
+            with suppress(RuntimeError):  # the loop has ended: it was closed before
+                loop.call_soon_threadsafe(task.cancel)
         self._thread.join()
         for reading, lock, _ in self._begun.values():
             if not reading.exception():

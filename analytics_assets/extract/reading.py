@@ -104,7 +104,7 @@ class Reading:
 
     def _look_ahead(self, client: Client, page: int) -> None:
         """Ask for this page, and for those behind it that are likely to be there."""
-        known = self.sync.known_pages
+        known = self.sync.known_pages if self.sync.window_start is None else 0
         if page <= known:
             end = min(page + self._most_ahead - 1, known)
         else:

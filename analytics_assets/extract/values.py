@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import MARK, Fields, Raw
+from analytics_assets.extract.answer import MARK, Fields, Raw, has_mark
 from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,18 +56,20 @@ def decoded(value: Raw, of_type: Type | None = None) -> Any:
 def kind(value: Raw) -> str:
     """What kind of value it is that cannot be read, in a word for people."""
     text = bytes(value)
-    if text.startswith(f'"{MARK}'.encode()):
-        return "str" if text[7:9] == b'\\"' else "NotANumber"
-    return {b"{": "dict", b"[": "list", b'"': "str"}.get(text[:1], "number")
+    what = text.removeprefix(f'"{MARK}'.encode())
+    kinds = {b"{": "dict", b"[": "list", b'"': "str", b"\\": "str"}
+    return kinds.get(what[:1], "number" if what == text else "NotANumber")
 
 
 def as_object(fields: Fields) -> Raw:
-    """An object of these fields; null if there are none."""
+    """An object of these fields; null if there are none. Where a name was no text, it has a mark."""
+    if any(name.startswith(MARKED) for name in fields):
+        return Raw(f'{{"{MARK}":null}}'.encode())
     return Raw(msgspec.json.encode(fields)) if fields else NULL
 
 
 def _json_text(text: str) -> str:
-    if MARK in text:
+    if has_mark(text):
         raise ValueError("it holds what is no JSON")
     # As `_without_nul`, in JSON's spelling, where a backslash before the u may itself be behind one.
     return ESCAPED.sub(lambda escape: NUL.get(escape[0], escape[0]), text) if r"\u0000" in text else text
@@ -130,7 +132,7 @@ def _times(values: Sequence[Any]) -> pa.Array:
     texts = pa.array([value if type(value) is str else None for value in values], pa.string())
     milliseconds = pc.if_else(pc.less(pc.abs(numbers), LEAST_MILLISECONDS), pc.multiply(numbers, 1000), numbers)
     from_numbers = pc.round(pc.multiply(milliseconds, 1000)).cast(pa.int64()).cast(TIME.arrow)
-    from_texts = pc.replace_substring_regex(texts, " UTC$", "Z").cast(TIME.arrow)
+    from_texts = pc.replace_substring(texts, " UTC", "Z").cast(TIME.arrow)  # which stands at the end only
     times = pc.coalesce(from_numbers, from_texts)
     pc.min_max(times).as_py()  # raises where one is outside the years 1 to 9999, which no datetime can be
     return times
