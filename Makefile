@@ -45,10 +45,10 @@ check: $(VENV)/dev  ## lint, type check, import contracts, definitions
 	$(BIN)/dg check defs
 
 bench: benchmarks/.venv/made  ## measure the main job beside others that do the same, in some minutes
-	@benchmarks/.venv/bin/python -m benchmarks
+	@BEFORE=$(abspath $(BEFORE)) benchmarks/.venv/bin/python -m benchmarks
 
-bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an hour or two, into benchmarks/results.md
-	@benchmarks/.venv/bin/python -m benchmarks --full --output benchmarks
+bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an hour or two, into benchmarks/results.md (BEFORE=... for another checkout beside it)
+	@BEFORE=$(abspath $(BEFORE)) benchmarks/.venv/bin/python -m benchmarks --full --output benchmarks
 
 docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
 	$(BIN)/python -m analytics_assets.schema > TABLES.md

@@ -103,10 +103,10 @@ def _asset(table: Table) -> dg.AssetsDefinition:
                 before = history.last_materialization(context.instance, table.name)
                 for due in reader.due(table, _of_the_run(context)):
                     reader.begin(due, _sync(context, due, ledger.last_sync(client, due)))
-            # dlt's three steps, and not dagster-dlt's one: the warehouse is not to be locked while the API is read.
+            if not reader.has_read(table):
+                warehouse.release()  # nobody is to wait for it while the API is read
+            # dlt's three steps, and not dagster-dlt's one, which would lock the warehouse all the while.
             with reader.read(table, _passes) as reading, warehouse.pipeline(table.name) as pipeline:
-                if not reading.has_ended.is_set():
-                    warehouse.release()  # nobody is to wait for it meanwhile
                 pipeline.extract(source.of(reading), loader_file_format="parquet")
                 with warehouse.writing():
                     pipeline.normalize()

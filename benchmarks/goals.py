@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from benchmarks import plan
-from benchmarks.measuring import Result
+from benchmarks.measuring import PROJECT, Result
 from benchmarks.plan import (
+    BEFORE,
     DLT,
     FLOOR,
     LARGE,
@@ -23,6 +25,7 @@ from benchmarks.plan import (
 )
 
 Key = tuple[str, str, str]  # contestant, case, sync
+EXTRACT = PROJECT / "analytics_assets" / "extract"
 FIGURES = ("seconds", "processor_seconds", "memory_mb", "calls", "database_mb")
 
 
@@ -62,7 +65,8 @@ class Goal:
         if self.value is None:
             return "not measured"
         if (self.value >= self.limit) if self.least else (self.value <= self.limit):
-            return "met, and the mark" if self.mark and self.value <= self.mark else "met"
+            marked = self.mark and (self.value >= self.mark if self.least else self.value <= self.mark)
+            return "met, and the mark" if marked else "met"
         return f"missed by {abs(self.value / self.limit - 1):,.0%}"
 
     @property
@@ -84,29 +88,39 @@ def goals(of: Mapping[Key, Result]) -> Iterator[Goal]:
     def figure(found: Result | None, name: str) -> float | None:
         return getattr(found, name) if found else None
 
-    ours = result(MAIN_JOB, MIDDLE)
-    for contestant in (MAIN_JOB, SIX_ASSETS):
-        who = f"time of {contestant.label} to"
-        own, late = result(contestant, MIDDLE), result(contestant, LATENCY)
-        yield Goal(f"{who} the simple floor's, {MIDDLE.name}", ratio(own, result(FLOOR, MIDDLE)), 1.7, mark=1.5)
-        yield Goal(f"{who} the floor's with every trick, {MIDDLE.name}", ratio(own, result(TRICKS, MIDDLE)), 2.4)
-        behind = ratio(late, result(FLOOR, LATENCY))
-        yield Goal(f"{who} the simple floor's, {LATENCY.name}, 16 in flight", behind, 1.4, mark=1.25)
+    for contestant, limits, tricky in ((SIX_ASSETS, (1.5, 1.2), (2.7, 2.2)), (MAIN_JOB, (2.0, 1.6), (3.5, 2.8))):
+        for sync in ("first", "repeated"):
+            own, what = result(contestant, MIDDLE, sync), f"of {contestant.label} to the simple floor's, {sync} sync"
+            floor = result(FLOOR, MIDDLE, sync)
+            yield Goal(f"time {what}, {MIDDLE.name}", ratio(own, floor), limits[0], mark=limits[1])
+        own, tricks = result(contestant, MIDDLE), result(TRICKS, MIDDLE)
+        what = f"of {contestant.label} to the floor's with every trick, {MIDDLE.name}"
+        yield Goal(f"time {what}", ratio(own, tricks), tricky[0], mark=tricky[1])
+    late = f"time of {MAIN_JOB.label} to the simple floor's, {LATENCY.name}, 16 in flight"
+    yield Goal(late, ratio(result(MAIN_JOB, LATENCY), result(FLOOR, LATENCY)), 1.4, mark=1.2)
+    small = f"time of {MAIN_JOB.label} to that of {BEFORE.label}, {ONE_PAGE.name}"
+    yield Goal(small, ratio(result(MAIN_JOB, ONE_PAGE), result(BEFORE, ONE_PAGE)), 0.9, mark=0.7)
     for peer in PEERS:
         case = MIDDLE if result(peer, MIDDLE) else SMALL
-        theirs, least = result(peer, case), 10 if peer is DLT else 3
-        for contestant in (MAIN_JOB, SIX_ASSETS):
-            own, who = result(contestant, case), f"of {peer.label} to that of {contestant.label}, {case.name}"
-            yield Goal(f"time {who}", ratio(theirs, own), least, least=True)
-            if peer is DLT:
-                yield Goal(f"memory {who}", ratio(theirs, own, "memory_mb"), 10, least=True)
+        own, theirs = result(MAIN_JOB, case), result(peer, case)
+        limits = (16, 20) if peer is DLT else (3, 3.5)
+        who = f"of {peer.label} to that of {MAIN_JOB.label}, {case.name}"
+        yield Goal(f"time {who}", ratio(theirs, own), limits[0], least=True, mark=limits[1])
+        if peer is DLT:
+            yield Goal(f"memory {who}", ratio(theirs, own, "memory_mb"), 10, least=True)
     for case in (SMALL, LATENCY, MIDDLE, LARGE):
         yield Goal(f"calls of a first sync, {case.name}", figure(result(MAIN_JOB, case), "calls"), case.pages * 1.08)
         again = figure(result(MAIN_JOB, case, "repeated"), "calls")
         yield Goal(f"calls of a repeated sync, {case.name}", again, case.pages + len(case.rows))
-    grown = result(MAIN_JOB, LARGE)
+    ours, grown = result(MAIN_JOB, MIDDLE), result(MAIN_JOB, LARGE)
     yield Goal(f"time for {LARGE.name} to {MIDDLE.name}", ratio(grown, ours), 4)
     yield Goal(f"memory for {LARGE.name} to {MIDDLE.name}", ratio(grown, ours, "memory_mb"), 1.25)
     least_work = result(MAIN_JOB, ONE_PAGE)
     yield Goal(f"calls, {ONE_PAGE.name}", figure(least_work, "calls"), len(ONE_PAGE.rows))
     yield Goal(f"seconds, {ONE_PAGE.name}", figure(least_work, "seconds"), 2.5)
+    yield Goal("lines of `analytics_assets/extract`", sum(map(lines, EXTRACT.glob("*.py"))), 1150, mark=950)
+
+
+def lines(file: Path) -> int:
+    """Lines of a file, empty ones and documentation included."""
+    return len(file.read_text().splitlines())

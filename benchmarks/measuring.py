@@ -66,10 +66,10 @@ class Api:
         result = partial(Result, contestant.name, self.case.name, sync)
         if not contestant.installed():
             return result(problem="not installed")
-        module = f"benchmarks.contestants.{contestant.name}"
+        module = f"benchmarks.contestants.{contestant.module or contestant.name}"
         where = [self.url, TOKEN, str(file), "--in-flight", str(self.case.in_flight)]
         before = self.calls()
-        status, output, usage = waited([contestant.python, "-m", module, *where], file.parent)
+        status, output, usage = waited([contestant.python, "-m", module, *where], file.parent, contestant.checkout)
         if status:
             return result(problem=f"ended with status {status}")
         if contents(str(file)) != self.contents:
@@ -90,10 +90,13 @@ def serving(case: Case) -> Iterator[Api]:
         yield Api(url, case)
 
 
-def waited(command: list[str], folder: Path) -> tuple[int, str, Any]:
-    """Exit status, standard output and use of resources, the children's included, of a command run in `folder`."""
+def waited(command: list[str], folder: Path, checkout: str) -> tuple[int, str, Any]:
+    """Exit status, standard output and use of resources, the children's included, of a command run in `folder`.
+
+    Its code is that of `checkout`.
+    """
     variables = {name: os.environ[name] for name in KEPT if name in os.environ}
-    variables |= {"HOME": str(folder), "PYTHONPATH": str(PROJECT)}
+    variables |= {"HOME": str(folder), "PYTHONPATH": checkout}
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)

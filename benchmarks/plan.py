@@ -1,5 +1,6 @@
 """What is measured: the contestants, the cases that they are given, and who takes part in which."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,17 +13,22 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Contestant:
-    """A module of `contestants`, what it is called in a report, and the Python that has its libraries."""
+    """A module of `contestants`, what it is called in a report, and the Python that has its libraries.
+
+    Another checkout than this one is to be named by `BEFORE`, and to run with the same libraries.
+    """
 
     name: str
     label: str
     libraries: tuple[str, ...] = ()
     repeats: bool = True
     python: str = sys.executable
+    module: str = ""  # where it is another than the name
+    checkout: str = str(HERE.parent)  # that has the module
 
     def installed(self) -> bool:
-        """Whether its libraries are there."""
-        return bool(self.versions())
+        """Whether its checkout is named, and its libraries are there."""
+        return bool(self.checkout and self.versions())
 
     def versions(self) -> str:
         """Names and versions of its libraries and its Python; empty where one is missing."""
@@ -50,9 +56,16 @@ PYAIRBYTE = Contestant(
 SINGER = Contestant(
     "singer_pipe", "Singer", ("singer-sdk", "target-duckdb", "duckdb"), False, str(HERE / ".venv-singer/bin/python")
 )
+BEFORE = replace(
+    MAIN_JOB,
+    name="before",
+    label="the main job of an earlier commit",
+    module="main_job",
+    checkout=os.environ.get("BEFORE", ""),
+)
 OURS = (MAIN_JOB, SIX_ASSETS, MAKE_RUN, FLOOR, TRICKS)
 PEERS = (DLT, DLT_PARQUET, PYAIRBYTE, SINGER)
-CONTESTANTS = {contestant.name: contestant for contestant in (*OURS, *PEERS)}
+CONTESTANTS = {contestant.name: contestant for contestant in (*OURS, BEFORE, *PEERS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +93,7 @@ def rows(registrations: int) -> dict[str, int]:
     return {"registrations": registrations, "trainings": 500, "certifications": 50, **tenths}
 
 
-ONE_PAGE = Case("one page a resource", dict.fromkeys(rows(0), 50), (MAIN_JOB,))
+ONE_PAGE = Case("one page per resource", dict.fromkeys(rows(0), 50), (MAIN_JOB, BEFORE))
 SMALL = Case("65,550 rows", rows(50_000), (*OURS, *PEERS))
 LATENCY = Case("65,550 rows, 50 ms", rows(50_000), (MAIN_JOB, SIX_ASSETS, FLOOR), 50, 16)
 MIDDLE = Case("260,550 rows", rows(200_000), (*OURS, DLT_PARQUET))

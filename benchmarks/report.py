@@ -24,7 +24,17 @@ on {processors} processors.
 
 ![Seconds and memory of a first sync]({chart})
 """
-COLUMNS = ("contestant", "sync", "wall s", "to the floor", "processor s", "memory MB", "calls", "database MB")
+COLUMNS = (
+    "contestant",
+    "sync",
+    "wall s",
+    "to the floor",
+    "processor s",
+    "to the floor's",
+    "memory MB",
+    "calls",
+    "database MB",
+)
 
 
 def markdown(results: list[Result]) -> str:
@@ -52,12 +62,16 @@ def case_rows(found: Mapping[Key, Result], case: str) -> Iterator[list[str]]:
     for result in (result for result in found.values() if result.case == case):
         label = CONTESTANTS[result.contestant].label
         if result.problem:
-            yield [label, result.sync, result.problem, *[""] * 5]
+            yield [label, result.sync, result.problem, *[""] * 6]
             continue
         floor = found.get((FLOOR.name, case, result.sync))
-        times = f"{result.seconds / floor.seconds:.2f}" if floor and not floor.problem else ""
-        figures = (f"{result.processor_seconds:.2f}", f"{result.memory_mb:,.0f}", f"{result.calls:,.0f}")
-        yield [label, result.sync, f"{result.seconds:.2f}", times, *figures, f"{result.database_mb:.1f}"]
+        times: list[str] = []
+        for name in ("seconds", "processor_seconds"):
+            own = getattr(result, name)
+            has_floor = floor and not floor.problem
+            times += [f"{own:.2f}", f"{own / getattr(floor, name):.2f}" if has_floor else ""]
+        figures = (f"{result.memory_mb:,.0f}", f"{result.calls:,.0f}", f"{result.database_mb:.1f}")
+        yield [label, result.sync, *times, *figures]
 
 
 def rows(header: Iterable[str], body: Iterable[Iterable[str]]) -> list[str]:
