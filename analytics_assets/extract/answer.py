@@ -114,8 +114,9 @@ def _answer(resource: str, body: bytes) -> Any:
     decoder = _decoder(resource, Raw)
     try:
         try:
+            body.decode()  # of JSON that stays text, a decoder does not look at the bytes
             if MARK_IN_UTF8 in body or ESCAPED_MARK.search(body):
-                return decoder.decode(compact(_repaired(body)))  # a text that looks like a mark gets one
+                body = _repaired(body)  # a text that looks like a mark gets one
             return decoder.decode(compact(body))
         except msgspec.ValidationError:
             return None
