@@ -20,10 +20,11 @@ from pydantic import Field
 
 from analytics_assets import history, ledger, profile, tables, warehouse
 from analytics_assets.catalog import API_GROUP, asset_spec
-from analytics_assets.extract.api import Source, api_name, has_window
+from analytics_assets.extract.api import api_name, has_window
 from analytics_assets.extract.budget import budget
 from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.reader import Reader
+from analytics_assets.extract.source import Source
 from analytics_assets.extract.sync import Sync
 from analytics_assets.schema import RESOURCES, Table
 

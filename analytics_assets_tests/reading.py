@@ -5,9 +5,9 @@ from contextlib import closing, contextmanager
 
 import pyarrow as pa
 
-from analytics_assets.extract.api import Source
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.reading import Reading
+from analytics_assets.extract.source import Source
 from analytics_assets.extract.sync import Sync
 from analytics_assets.schema import RESOURCES, Table
 

@@ -1,34 +1,32 @@
-"""The API as data, in dlt's words, and the sources that are built from it. How it is read belongs in `reader`."""
+"""The API as data, in dlt's words, and what follows from it: URLs, and where pages are kept."""
 
 import asyncio
 import math
 import os
 from collections.abc import Callable
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import dlt
 import requests
-from dlt.extract import DltSource
-from dlt.sources.rest_api import rest_api_source
-from dlt.sources.rest_api.typing import EndpointResource, RESTAPIConfig
+from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from analytics_assets.environment import SAMPLE, WINDOW
 from analytics_assets.extract.access import BearerToken, shown
 from analytics_assets.extract.answer import look
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.pages import PageLog
-from analytics_assets.extract.reading import Reading
 from analytics_assets.extract.sync import Sync
-from analytics_assets.schema import RESOURCES, Table, dlt_columns
+from analytics_assets.schema import RESOURCES, Table
 
 
 def api(session: requests.Session) -> RESTAPIConfig:
     """The API and its six resources, as they are: with an ordinary session, dlt reads their rows page by page.
 
-    With one of `Batches` it reads the same faster: each answer then has a batch of typed rows where the rows would be.
+    With that of a `source` it reads the same faster: an answer then has a batch of typed rows where the rows would be.
     """
     return {
         "client": {
@@ -64,56 +62,17 @@ def path(resource: str) -> str:
     return str(dlt.config["api_resource_path"]).format(resource=resource)
 
 
-class Batches(requests.Session):
-    """Answers dlt's requests for the pages of one resource with what `reading` has read, in the API's own form."""
+def page_url(table: Table, window_start: datetime | None, end: datetime) -> Callable[[int], str]:
+    """The URL of each page, of the whole or of the rows that the API dates in a window.
 
-    reading: Reading
-
-    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        batch, has_more = self.reading.batch()
-        response = requests.Response()
-        response.status_code, response.url = 200, str(request.url)
-        setattr(response, "json", lambda **_: {"data": {self.reading.table.name: [batch]}, "has_more": has_more})  # noqa: B010
-        return response
-
-    def __deepcopy__(self, _: Any) -> "Batches":
-        return self  # dlt copies its configuration
-
-
-class Source:
-    """dlt's source of one resource; built once, since that takes longer than to load a page of rows."""
-
-    def __init__(self, table: Table) -> None:
-        self._table, self._session = table, Batches()
-        config = api(self._session)
-        resources = cast(list[EndpointResource], config["resources"])
-        config["resources"] = [each for each in resources if each["name"] == table.name]
-        self.dlt = rest_api_source(config, name=table.name)
-        self.dlt.resources[table.name].apply_hints(columns=dlt_columns(table)).add_step(_loadable)
-
-    def of(self, reading: Reading) -> DltSource:
-        """The source, which gives the batches of `reading`; not while it gives those of another."""
-        self._session.reading = reading
-        return self.dlt
-
-
-def _loadable(batches: list[Any], _: Any = None) -> Any:
-    """One batch; dlt, on Postgres, cannot load a Parquet file of one without rows."""
-    [batch] = batches
-    return batch if batch.num_rows else dlt.mark.with_hints(batch, dlt.mark.make_hints(file_format="preferred"))
-
-
-def reading(table: Table, sync: Sync) -> Reading:
-    """A reading of the resource, to be fetched and closed; it goes on with one of the whole that was broken off."""
-    log, name, params = page_log(table), path(table.name), {}
-    if len(log):
-        sync.window_start = None
-    if sync.window_start:
-        log.close()
-        log = page_log(table, "window")
-        parts = urlsplit(_window(table.name, sync))
-        name, params = parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
-    return Reading(table, sync, _url(name, {**params, "per_page": page_size()}), log, int(os.environ["READ_AHEAD"]))
+    With dlt's `incremental` a window would also leave out what it dates differently from the API, fail where a date is
+    missing, and keep the last one in its own state, which knows of no failed load.
+    """
+    if window_start is None:
+        return _url(path(table.name), per_page=page_size())
+    start, stop = int(window_start.timestamp()), math.ceil(end.timestamp())  # seconds since 1970
+    parts = urlsplit(os.environ[f"{WINDOW}{table.name.upper()}"].format(start=start, end=stop))
+    return _url(parts.path, **dict(parse_qsl(parts.query, keep_blank_values=True)), per_page=page_size())
 
 
 def has_row(table: Table, number: int) -> bool:
@@ -121,7 +80,7 @@ def has_row(table: Table, number: int) -> bool:
 
     async def ask() -> bool:
         async with Client(dlt.config["api_base_url"], attempts=1) as client:
-            url = _url(path(table.name), {"per_page": 1})(number)
+            url = _url(path(table.name), per_page=1)(number)
             _, seen = await client.get(url, Sync(), lambda body, where: look(table.name, body, where) if body else None)
             return bool(seen and seen.ids)
 
@@ -146,18 +105,6 @@ def has_window(table: Table) -> bool:
     return bool(os.environ.get(f"{WINDOW}{table.name.upper()}"))
 
 
-def _window(resource: str, sync: Sync) -> str:
-    """Path and query that ask for the window of `sync`, in seconds since 1970.
-
-    With dlt's `incremental` it would also leave out what it dates differently from the API, fail where a date is
-    missing, and keep the last one in its own state, which knows of no failed load.
-    """
-    assert sync.window_start
-    start, end = int(sync.window_start.timestamp()), math.ceil(sync.started_at.timestamp())
-    return os.environ[f"{WINDOW}{resource.upper()}"].format(start=start, end=end)
-
-
-def _url(path: str, params: dict[str, Any]) -> Callable[[int], str]:
-    """The URL of each page."""
+def _url(path: str, **params: Any) -> Callable[[int], str]:
     start = f"{str(dlt.config['api_base_url']).rstrip('/')}/{path.lstrip('/')}?{urlencode(params)}"
     return lambda page: f"{start}&page={page}"

@@ -9,19 +9,25 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from queue import SimpleQueue
 
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
 from analytics_assets.extract.answer import Seen, look
+from analytics_assets.extract.api import page_log, page_url
 from analytics_assets.extract.batches import typed
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.faults import GONE, Fault, UnexpectedAnswer
 from analytics_assets.extract.pages import PageLog
 from analytics_assets.extract.structs import Structs
 from analytics_assets.extract.sync import Sync
+from analytics_assets.extract.threads import in_thread
 from analytics_assets.schema import Table
 
 logger = logging.getLogger(__name__)
@@ -29,53 +35,97 @@ logger = logging.getLogger(__name__)
 BATCH_ROWS = 10_000
 BATCH_BYTES = 16 << 20  # of pages with wide rows fewer make a batch
 FEWEST_AHEAD = 4
+LOCK_SECONDS = 0.1  # between two looks whether another run has ended
 REPORT_SECONDS = 2.0
 Page = tuple[bytes, Seen]
 
 
-class GivenUp(Exception):
+class GivenUp(Fault):
     """The run has ended before the resource could be read."""
 
 
 class Reading:
-    """One reading of `table` within `sync`, whose pages come from `url` of their number and are kept in `log`.
+    """One reading of `table` within `sync`: `begin` and `end` it in an event loop, take each `batch` in another thread.
 
-    `ahead` pages at the most are asked for at once, at first one, then two, then four, then a quarter of those that
-    have come: what lies behind the end is asked for in vain. Up to `sync.known_pages`, where the resource ended last
-    time, it is as many as may be; there nothing behind is asked for, and after it begins slowly again.
+    As many pages as `READ_AHEAD` says are asked for at once at the most, at first one, then two, then four, then a
+    quarter of those that have come: what lies behind the end is asked for in vain. Up to `sync.known_pages`, where the
+    resource ended last time, it is as many as may be; there nothing behind is asked for, and after it begins slowly.
     """
 
-    def __init__(self, table: Table, sync: Sync, url: Callable[[int], str], log: PageLog, ahead: int) -> None:
-        self.table, self.sync, self.log = table, sync, log
-        self._url, self._most_ahead, self._most_pages = url, ahead, int(os.environ["MOST_PAGES"])
+    def __init__(self, table: Table, sync: Sync) -> None:
+        self.table, self.sync = table, sync
+        self.is_open: Future[None] = Future()  # done when no other run reads the resource any more
+        self.has_ended = threading.Event()  # set when no page will be added any more
+        self._most_ahead, self._most_pages = int(os.environ["READ_AHEAD"]), int(os.environ["MOST_PAGES"])
         self._ahead: dict[int, asyncio.Task[Page]] = {}
         self._last = self._most_pages  # behind which nothing is asked for
         self._structs = Structs(table)
         self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and if it is the last
         self._error: BaseException | None = None
-        self.has_ended = threading.Event()  # that no page will be added any more
+        self.task: asyncio.Task[None]
+        self.log: PageLog  # when it is open
+        # One thread takes it, another gives it back.
+        self._lock = FileLock(Path(os.environ["DLT_DATA_DIR"]) / f"{table.name}.lock", thread_local=False)
 
-    async def fetch(self, client: Client) -> None:
-        """Fill the log. What ends the reading too early is raised by `batch`."""
+    def begin(self, client: Client, before: Sequence["Reading"]) -> None:
+        """Read the pages, when others that go before have been read."""
+        self.task = asyncio.create_task(self._read(client, [reading.task for reading in before]))
+        self.task.add_done_callback(self._note_end)
+
+    def end(self) -> None:
+        """Read no further."""
+        self.task.cancel()
+
+    def close(self, is_kept: bool = True) -> None:
+        """Let other runs have the resource. Its pages are gone, or kept for the next time."""
+        if self.is_open.done() and not self.is_open.exception():
+            self.log.close() if is_kept else self.log.remove()
+        self._lock.release()
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        given_up = GivenUp(f"{self.table.name} was not read to its end, since the run has ended")
+        self._error = given_up if task.cancelled() else task.exception()
+        if self._error and not self.is_open.done():
+            self.is_open.set_exception(self._error)
+        self.has_ended.set()
+        self._ready.put((range(0), True))  # wakes who waits for what an error has kept from coming
+
+    async def _read(self, client: Client, before: "list[asyncio.Task[None]]") -> None:
+        if before:
+            await asyncio.wait(before)
+        await self._take_lock()
+        self.sync.started_at = self.sync.began_at = datetime.now(UTC)
+        self.log = await in_thread(page_log, self.table)
+        if len(self.log):
+            self.sync.window_start = None  # a reading of the whole that was broken off is gone on with
+        if self.sync.window_start:
+            self.log.close()
+            self.log = await in_thread(page_log, self.table, "window")
+            self.log.keep(0)
+        self._url = page_url(self.table, self.sync.window_start, self.sync.started_at)
+        self.is_open.set_result(None)
         try:
+            if len(self.log):
+                await self._resume(client)
             await self._fetch(client)
-        except asyncio.CancelledError:
-            self._error = GivenUp(f"{self.table.name} was not read to its end, since the run has ended")
-            raise
-        except BaseException as error:
-            self._error = error
         finally:
             for task in self._ahead.values():
                 task.cancel()
             await asyncio.gather(*self._ahead.values(), return_exceptions=True)
-            self.has_ended.set()
-            self._ready.put((range(0), True))  # wakes who waits for what an error has kept from coming
+
+    async def _take_lock(self) -> None:
+        """Wait for a lock that is freed at once when its holder is killed."""
+        Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        for attempt in count():
+            try:
+                self._lock.acquire(timeout=0)
+                return
+            except Timeout:
+                if attempt == 0:
+                    logger.info("another run syncs %s; waiting for it", self.table.name)
+                await asyncio.sleep(LOCK_SECONDS)
 
     async def _fetch(self, client: Client) -> None:
-        if len(self.log) and self.sync.window_start is None:
-            await self._resume(client)
-        else:
-            self.log.keep(0)
         previous: list[bytes] = []
         first, rows, size, reported = 1, 0, 0, time.monotonic()
         for page in count(1):

@@ -1,7 +1,7 @@
 """Work that blocks, for an event loop that must not."""
 
-import _thread
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -31,5 +31,5 @@ async def in_thread(work: Callable[..., Answer], *arguments: Any) -> Answer:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(settle, result, error)
 
-    _thread.start_new_thread(run, ())  # `threading` would have the loop wait until it has begun
+    threading.Thread(target=run, name=work.__name__, daemon=True).start()
     return await answer

@@ -1,0 +1,52 @@
+"""dlt's sources of the six resources, which give what the reader has read."""
+
+from typing import Any, cast
+
+import dlt
+import requests
+from dlt.extract import DltSource
+from dlt.sources.rest_api import rest_api_source
+from dlt.sources.rest_api.typing import EndpointResource
+
+from analytics_assets.extract.api import api
+from analytics_assets.extract.reading import Reading
+from analytics_assets.schema import Table, dlt_columns
+
+
+class Batches(requests.Session):
+    """Answers dlt's requests for the pages of one resource with what `reading` has read, in the API's own form."""
+
+    reading: Reading
+
+    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+        batch, has_more = self.reading.batch()
+        response = requests.Response()
+        response.status_code, response.url = 200, str(request.url)
+        setattr(response, "json", lambda **_: {"data": {self.reading.table.name: [batch]}, "has_more": has_more})  # noqa: B010
+        return response
+
+    def __deepcopy__(self, _: Any) -> "Batches":
+        return self  # dlt copies its configuration
+
+
+class Source:
+    """dlt's source of one resource; built once, since that takes longer than to load a page of rows."""
+
+    def __init__(self, table: Table) -> None:
+        self._table, self._session = table, Batches()
+        config = api(self._session)
+        resources = cast(list[EndpointResource], config["resources"])
+        config["resources"] = [each for each in resources if each["name"] == table.name]
+        self.dlt = rest_api_source(config, name=table.name)
+        self.dlt.resources[table.name].apply_hints(columns=dlt_columns(table)).add_step(_loadable)
+
+    def of(self, reading: Reading) -> DltSource:
+        """The source, which gives the batches of `reading`; not while it gives those of another."""
+        self._session.reading = reading
+        return self.dlt
+
+
+def _loadable(batches: list[Any], _: Any = None) -> Any:
+    """One batch; dlt, on Postgres, cannot load a Parquet file of one without rows."""
+    [batch] = batches
+    return batch if batch.num_rows else dlt.mark.with_hints(batch, dlt.mark.make_hints(file_format="preferred"))
