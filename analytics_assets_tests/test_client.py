@@ -220,7 +220,9 @@ def test_retry_after_is_honoured(api: ContractApi, caplog: pytest.LogCaptureFixt
     with caplog.at_level("WARNING"):
         get(api)
     assert api.calls["users"] == 2
-    assert caplog.messages == [f"HTTP 429 from {api.url}/v1/users?page=1&per_page=100; trying again in 1.0 s"]
+    where = f"HTTP 429 from {api.url}/v1/users?page=1&per_page=100"
+    remedy = "if it goes on, lower API_CALLS_PER_HOUR or API_CALLS_BURST"
+    assert caplog.messages == [f"{where}; {remedy}; trying again in 1.0 s"]
 
 
 def test_retry_after_as_a_date(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,7 +235,7 @@ def test_an_end_waits_for_no_other_process_that_has_the_budget(
     (tmp_path / "dlt").mkdir()
     with FileLock(tmp_path / "dlt" / "calls.json.lock"):
         reader.begin(USERS, Sync())
-        eventually(lambda: any("_take_block" in thread.name for thread in threading.enumerate()))
+        eventually(lambda: (tmp_path / "dlt" / "pages" / "users").exists())
         assert_it_ends_soon(reader)
     assert not api.calls
 

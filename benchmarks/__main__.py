@@ -19,10 +19,10 @@ def main() -> int:
     options = parser.parse_args()
     many = (plan.MIDDLE_FULL, plan.LARGE) if options.full else (plan.MIDDLE,)
     results: list[Result] = []
+    options.output.mkdir(parents=True, exist_ok=True)
     for case in (plan.ONE_PAGE, plan.SMALL, plan.LATENCY, *many):
         results += measured(case, options.repetitions)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "results.json").write_text(json.dumps([asdict(result) for result in results], indent=0))
+        (options.output / "results.json").write_text(json.dumps([asdict(result) for result in results], indent=0))
     # In a process of its own: what draws the chart is not to be loaded while something is measured.
     return subprocess.run([sys.executable, "-m", "benchmarks.report", str(options.output)], cwd=PROJECT).returncode
 

@@ -18,7 +18,7 @@ WINDOW_DAYS = 1 + float(DEFAULTS["WINDOW_OVERLAP_HOURS"]) / 24
 PAGES_A_SECOND = 25  # eight in flight, each answered after a third of a second
 # Measured with registrations like the sample's, 0.8 and 4 million of them, in a DuckDB file.
 MEGABYTES, MEGABYTES_A_MILLION = 610, 10  # of memory
-KEPT, STAGED = 14_000, 5_500  # bytes on the disk for a page that is kept until all are loaded, and for its typed rows
+KEPT, STAGED = 48_700, 5_500  # bytes on the disk for a page that is kept until it is loaded, and for its typed rows
 
 Calls = Callable[[int], int]
 REGISTRATIONS = (10_000, 100_000, 1_000_000, 3_000_000, 10_000_000, 20_000_000, 100_000_000)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pyrate_limiter import Duration, Rate, StateStore, TokenBucket
 from pyrate_limiter.clocks import AbstractClock, WallClock
 
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 BLOCK = 20  # calls that a process takes at once; what it does not use of them is lost when it ends
 WORTH_SAYING = 5.0  # seconds
 MOST_SECONDS = 10  # for the database to answer
+BUSY_SECONDS = 0.02  # between two looks whether another process has finished with the file
 TABLE = "api_call_budget"
 State = tuple[float, ...]
 _one_budget = threading.Lock()
@@ -45,7 +46,7 @@ class FileStore(StateStore):
 
     def check(self, algorithm: Any, rates: list[Rate], now: int, weight: int) -> Any:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._file}.lock"):
+        with FileLock(f"{self._file}.lock", timeout=0):  # whoever waits here would stop the event loop
             state, decision = algorithm.step(rates, self.read(algorithm, rates), now, weight)
             if decision.allowed:
                 fresh = self._file.with_suffix(".new")
@@ -163,7 +164,7 @@ class Budget:
         clock: AbstractClock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._store = store
+        self._store, self._is_database = store, isinstance(store, PostgresStore)
         self._rates = [Rate(an_hour, Duration.HOUR, burst=burst)]
         self._clock, self._sleep = clock or store.default_clock, sleep
         self._block = min(BLOCK, burst)
@@ -174,11 +175,15 @@ class Budget:
     async def take(self) -> None:
         """Take one call, waiting for it if there is none."""
         while not self._take_one():
-            # Not in the loop's own thread: to ask the store is to wait for other processes, and for a database.
-            if seconds := await in_thread(self._take_block):
-                if seconds > WORTH_SAYING:
-                    rate = f"{self._rates[0].limit:,}"
-                    logger.info("waiting %.0f s for the budget of %s calls an hour", seconds, rate)
+            try:
+                seconds = await in_thread(self._take_block) if self._is_database else self._take_block()
+            except Timeout:
+                await asyncio.sleep(BUSY_SECONDS)
+                continue
+            if seconds > WORTH_SAYING:
+                rate = f"{self._rates[0].limit:,}"
+                logger.info("waiting %.0f s for the budget of %s calls an hour", seconds, rate)
+            if seconds:
                 await self._sleep(seconds)
 
     def left(self) -> int:
@@ -199,7 +204,10 @@ class Budget:
             self._one_thread.release()
 
     def _take_block(self) -> float:
-        """Take a block of calls where this process has none, if there is one; the seconds until there will be."""
+        """Take a block of calls where this process has none, if there is one; the seconds until there will be.
+
+        Raises `Timeout` while another process has the store's file.
+        """
         with self._one_thread:
             if self._taken:
                 return 0
