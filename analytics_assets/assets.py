@@ -104,11 +104,12 @@ def _asset(table: Table) -> dg.AssetsDefinition:
                 before = history.last_materialization(context.instance, table.name)
                 for due in reader.due(table, _of_the_run(context)):
                     reader.begin(due, _sync(context, due, ledger.last_sync(client, due)))
-            if not reader.has_read(table):
-                warehouse.release()  # nobody is to wait for it while the API is read
+            if not reader.is_at_hand(table):
+                warehouse.release()  # nobody is to wait for it while the API is read, and many rows are typed
             # dlt's three steps, and not dagster-dlt's one, which would lock the warehouse all the while.
             with reader.read(table, _passes) as reading, warehouse.pipeline(table.name) as pipeline:
-                pipeline.extract(source.of(reading), loader_file_format="parquet")
+                with source.of(reading) as batches:
+                    pipeline.extract(batches, loader_file_format="parquet")
                 with warehouse.writing():
                     pipeline.normalize()
                     load_id = pipeline.load().loads_ids[0]
@@ -238,8 +239,8 @@ def _explained(context: dg.AssetExecutionContext, table: Table) -> Iterator[dict
 
 
 def _passes(error: Exception) -> bool:
-    """Whether it says nothing against the pages that were read: the API refuses, the warehouse is away or too small."""
-    passing = (Fault, TransientException, warehouse.Unavailable)
+    """Whether it says nothing against the pages read: the API refuses, the warehouse is away, the disk is full."""
+    passing = (Fault, OSError, TransientException, warehouse.Unavailable)
     return any(
         isinstance(link, passing) or warehouse.is_operational(link) or warehouse.remedy(link) for link in _causes(error)
     )

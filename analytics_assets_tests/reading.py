@@ -25,7 +25,8 @@ def reading(sync: Sync | None = None, table: Table = USERS) -> Iterator[Reading]
 
 def batches(begun: Reading) -> Iterator[pa.Table]:
     """The batches that dlt would load; an error comes as dlt's, caused by what was raised."""
-    return iter(Source(begun.table).of(begun))
+    with Source(begun.table).of(begun) as source:
+        yield from source
 
 
 def read(sync: Sync | None = None, table: Table = USERS) -> list[str]:

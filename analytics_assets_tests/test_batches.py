@@ -289,6 +289,16 @@ def serve(api: ContractApi, *pages: Sequence[Any]) -> None:
     }
 
 
+def test_a_name_that_no_struct_takes_costs_its_own_batch_only() -> None:
+    """Fields that come behind one whose name has a quote are learned, and read in the fast way."""
+    structs = Structs(USERS)
+    odd, plain = ([{"id": 1, name: "x"}] for name in ('a"b', "grade"))
+    for rows in (odd, plain):
+        body = json.dumps({"data": {"users": rows}}).encode()
+        assert typed(structs, USERS, [body], 1, NOW).table == value_by_value(USERS, [body], 1, NOW).table
+    assert structs.learned == ["grade"]
+
+
 def batches_of(api: ContractApi, *pages: int) -> list[int]:
     """The sizes of the batches that pages of these sizes make."""
     serve(api, *([{"id": f"{number}-{row}"} for row in range(size)] for number, size in enumerate(pages, 1)))
@@ -296,8 +306,8 @@ def batches_of(api: ContractApi, *pages: int) -> list[int]:
     with reading() as begun:
         while more:
             batch, more = begun.batch()
-            assert batch.schema == arrow_schema(USERS)
-            sizes.append(batch.num_rows)
+            assert batch is None or batch.schema == arrow_schema(USERS)
+            sizes += [] if batch is None else [batch.num_rows]
     return sizes
 
 
@@ -305,7 +315,7 @@ def test_pages_come_together_to_batches(api: ContractApi) -> None:
     """About 10,000 rows make a batch, the rest another, and nothing an empty one, with which the verdict comes."""
     assert batches_of(api, *[100] * 250) == [10_000, 10_000, 5_000]
     assert batches_of(api, 0) == [0]
-    assert batches_of(api, *[100] * 100, 0) == [10_000, 0]
+    assert batches_of(api, *[100] * 100, 0) == [10_000]
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(-1.0, [1, 2, 3]), (3600.0, [3])])

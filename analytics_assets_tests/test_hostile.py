@@ -125,7 +125,7 @@ ZEROS = zlib.compress(bytes(1 << 27), 1)  # 128 MB in half a MB
         pytest.param(
             lambda handler: handler.send(200, gzip.compress(b"") * 500_000, GZIP),
             2,
-            "not JSON",
+            "more than 16 parts",
             id="nothing, compressed many times over",
         ),
         pytest.param(raw(b"Ada\r\n\r\n"), 2, "is not HTTP", id="no HTTP"),
@@ -169,6 +169,20 @@ def test_a_hostile_answer_costs_little(api: ContractApi, answer: Answer, calls: 
     assert "Ada" not in message
     assert api.calls["users"] == calls
     assert peak < 100_000_000
+
+
+def test_a_body_in_parts_is_read(api: ContractApi) -> None:
+    """Several members of gzip, one behind the other, are one body."""
+    parts = gzip.compress(PAGE[:20]) + gzip.compress(PAGE[20:])
+    api.always["users"] = lambda handler: handler.send(200, parts, GZIP)
+    assert read(Sync()) == ["1"]
+
+
+def test_a_text_that_never_ends_is_noticed_at_once(api: ContractApi) -> None:
+    """Two million quotes behind backslashes in a text that is cut off take no longer than as many letters."""
+    api.always["users"] = body(b'{"data":{"users":[{"id":1,"email":"' + b'\\"' * 2_000_000)
+    assert "is not JSON" in refused()
+    assert api.calls["users"] == 2
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])

@@ -159,6 +159,16 @@ def test_a_server_that_ignores_the_page_number_is_noticed(api: ContractApi, has_
     assert api.calls["users"] == 2
 
 
+def test_rows_without_ids_are_told_apart_by_what_is_in_them(api: ContractApi) -> None:
+    """Two pages of such rows repeat each other only if all fields do."""
+    api.rows["users"] = [{"id": None, "email": f"{number}@example.org"} for number in range(200)]
+    sync = Sync(rejected_share=1)
+    assert read(sync) == []
+    assert (sync.pages, len(sync.rejected)) == (2, 200)
+    api.rows["users"] = [{"id": None}] * 200
+    assert "repeats the page before it" in refused()
+
+
 def test_pages_and_calls_are_counted(api: ContractApi) -> None:
     """A sync knows the rows, pages and calls it took, failed tries among the calls."""
     api.rows["users"] = [{"id": number} for number in range(250)]

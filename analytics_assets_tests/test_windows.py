@@ -24,6 +24,7 @@ from dagster._core.execution.api import execute_run
 from analytics_assets import environment, warehouse
 from analytics_assets.assets import assets, reader
 from analytics_assets.automation import new_rows_sensor, schedules
+from analytics_assets.extract.api import page_url
 from analytics_assets.sample_api.process import running
 from analytics_assets.schema import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Materialize, Query, run
@@ -325,6 +326,17 @@ def test_what_the_reconciliation_asks_for_is_read_whole(
         (False, 0),
         (True, 300),
     ]
+
+
+def test_what_a_window_asks_for_is_sent_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parameter that comes twice is sent twice; pages and their size are the reader's; no password is shown."""
+    monkeypatch.setenv("API_BASE_URL", "https://ann:secret@api.example.com/base/")
+    monkeypatch.setenv("API_WINDOW_USERS", "/v1/users?status=a&status=b&start={start}&per_page=5&page=3&path=x")
+    start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    where = "https://api.example.com/base/v1/users"
+    window = f"{where}?status=a&status=b&start=1767225600&path=x&per_page=100&page=7"
+    assert page_url(RESOURCES["users"], start, end)(7) == window
+    assert page_url(RESOURCES["users"], None, end)(7) == f"{where}?per_page=100&page=7"
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ MARKED_BY = "\ufdd0"  # in front of what is no JSON; Unicode leaves this charact
 MARK = r"\ufdd0"  # the same in JSON
 MARK_IN_UTF8 = MARKED_BY.encode()
 ESCAPED_MARK = re.compile(rb"\\u[fF][dD]{2}0")
-TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|[\[\]{}]', re.DOTALL)
-SPACED = re.compile(rb'\s|[\[{]\s|\{"(?:[^"\\]|\\.)*"(?:\s|:\s)')  # how JSON begins that has blanks between its tokens
+# Possessive, so that a text that never ends takes no longer than one that does.
+TEXT = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|NaN|-?Infinity|[\[\]{}]', re.DOTALL)
+SPACED = re.compile(rb'\s|[\[{]\s|\{"(?:[^"\\]++|\\.)*+"(?:\s|:\s)')  # JSON with blanks between its tokens
+NULL = b"null"
 DEEPEST = 250  # levels of a body that had to be repaired
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 Fields = dict[str, Raw]
@@ -52,6 +54,8 @@ def look(resource: str, body: bytes, where: str) -> Seen:
     try:
         answer = _decoder(resource, _Row).decode(body)
         ids = [bytes(row.id) for row in answer.data.rows]
+        if NULL in ids:
+            raise msgspec.ValidationError("such rows are told apart by all that is in them")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = _answer(resource, body)
         if answer is None:
@@ -59,7 +63,8 @@ def look(resource: str, body: bytes, where: str) -> Seen:
         if answer is None or (answer.data.rows and not any(map(_is_object, answer.data.rows))):
             what = f"there is no list of objects at 'data.{resource}' of the answer"
             raise UnexpectedAnswer(f"{where}: {what}; {ADDRESS}, or ask what has changed") from None
-        ids = [bytes((fields(row) or {}).get("id", row)) for row in answer.data.rows]
+        known = [bytes((fields(row) or {}).get("id", NULL)) for row in answer.data.rows]
+        ids = [bytes(row) if key == NULL else key for key, row in zip(known, answer.data.rows, strict=True)]
     try:
         more = msgspec.json.decode(answer.has_more)
         return Seen(ids, None if more is None else str2bool(str(more)))

@@ -3,11 +3,10 @@
 import asyncio
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import dlt
@@ -69,10 +68,11 @@ def page_url(table: Table, window_start: datetime | None, end: datetime) -> Call
     missing, and keep the last one in its own state, which knows of no failed load.
     """
     if window_start is None:
-        return _url(path(table.name), per_page=page_size())
+        return _url(path(table.name), page_size())
     start, stop = int(window_start.timestamp()), math.ceil(end.timestamp())  # seconds since 1970
     parts = urlsplit(os.environ[f"{WINDOW}{table.name.upper()}"].format(start=start, end=stop))
-    return _url(parts.path, **dict(parse_qsl(parts.query, keep_blank_values=True)), per_page=page_size())
+    given = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in ("page", "per_page")]
+    return _url(parts.path, page_size(), given)
 
 
 def has_row(table: Table, number: int) -> bool:
@@ -80,7 +80,7 @@ def has_row(table: Table, number: int) -> bool:
 
     async def ask() -> bool:
         async with Client(dlt.config["api_base_url"], attempts=1) as client:
-            url = _url(path(table.name), per_page=1)(number)
+            url = _url(path(table.name), 1)(number)
             _, seen = await client.get(url, Sync(), lambda body, where: look(table.name, body, where) if body else None)
             return bool(seen and seen.ids)
 
@@ -105,6 +105,7 @@ def has_window(table: Table) -> bool:
     return bool(os.environ.get(f"{WINDOW}{table.name.upper()}"))
 
 
-def _url(path: str, **params: Any) -> Callable[[int], str]:
-    start = f"{str(dlt.config['api_base_url']).rstrip('/')}/{path.lstrip('/')}?{urlencode(params)}"
+def _url(path: str, size: int, params: Sequence[tuple[str, str]] = ()) -> Callable[[int], str]:
+    base = shown(dlt.config["api_base_url"]).rstrip("/")  # nothing of a password is in a message, nor sent
+    start = f"{base}/{path.lstrip('/')}?{urlencode([*params, ('per_page', str(size))])}"
     return lambda page: f"{start}&page={page}"

@@ -16,10 +16,10 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import certifi
+import requests
 from aiohttp.abc import AbstractResolver, ResolveResult
 from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.specs import RuntimeConfiguration
@@ -34,7 +34,7 @@ from tenacity import (
 from yarl import URL
 
 from analytics_assets.extract import access, faults
-from analytics_assets.extract.budget import budget
+from analytics_assets.extract.budget import Budget, budget
 from analytics_assets.extract.faults import AnswerTooLarge, Fault, Impatient
 from analytics_assets.extract.sync import Sync
 from analytics_assets.extract.threads import in_thread
@@ -48,6 +48,10 @@ MOST_OBJECTS = 100_000  # objects and lists in a body, of which each takes many 
 MOST_FAILURES = 100  # of the calls of one sync, beyond which more must work than fail
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which a reader of JSON may ignore (RFC 8259, 8.1)
 ENCODINGS = ("gzip", "deflate")
+KNOWN_ENCODINGS = (*ENCODINGS, "identity", "br", "zstd", "compress")  # others are the server's own words
+MOST_LAYERS = 2
+MOST_MEMBERS = 16
+GZIP = b"\x1f\x8b"
 SMALLER = "ask for fewer rows at once: API_PAGE_SIZE"
 Meaning = TypeVar("Meaning")
 
@@ -74,11 +78,11 @@ class Client:
             wait=self._wait,
             reraise=True,
         )
-        parts, proxies = urlsplit(base_url), getproxies()
-        self._proxy = None if proxy_bypass(parts.hostname or "") else proxies.get(parts.scheme, proxies.get("all"))
-        self._certificates = _certificates() if parts.scheme == "https" else True
+        self._proxy = _proxy(base_url)
+        self._certificates = _certificates() if urlsplit(base_url).scheme == "https" else True
         self._in_flight, self._slots = in_flight, asyncio.Semaphore(in_flight)
-        self._budget = budget()
+        self._budget: Budget | None = None
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -109,7 +113,9 @@ class Client:
         shown = str(url)
         access.check(shown)
         async with self._slots:
-            await self._budget.take()  # not before: who is cancelled while he waits for a slot takes none
+            async with self._turn:  # one asks for all that wait; who is cancelled before takes no call
+                calls = self._budget = self._budget or await in_thread(budget)
+                await calls.take()
             headers = {"Authorization": f"Bearer {access.token()}"}
             sync.calls += 1
             try:
@@ -143,8 +149,9 @@ async def _body(answer: aiohttp.ClientResponse, shown: str) -> bytes:
     """The unpacked body of an answer that is still to be read."""
     named = ",".join(answer.headers.getall("Content-Encoding", ())).lower().split(",")
     packed = [name.strip().removeprefix("x-") for name in named if name.strip()]  # the old names (RFC 9110, 8.4.1)
-    if any(name not in (*ENCODINGS, "identity") for name in packed):
-        raise Fault(f"{shown}: the body is encoded as {', '.join(packed)}, which was not asked for")
+    if len(packed) > MOST_LAYERS or any(name not in (*ENCODINGS, "identity") for name in packed):
+        names = ", ".join(name if name in KNOWN_ENCODINGS else "something unknown" for name in packed[:MOST_LAYERS])
+        raise Fault(f"{shown}: the body is encoded as {names}, which was not asked for")
     chunks, size = [], 0
     async for chunk in answer.content.iter_any():
         chunks.append(chunk)
@@ -163,16 +170,21 @@ def _unpacked(body: bytes, encoding: str, shown: str) -> bytes:
     """The body, unpacked as far as it may be large."""
     if encoding == "identity" or not body:
         return body
-    # Some servers leave out the two bytes that `deflate` begins with (RFC 9110, 8.4.1.2), of which four bits are 8.
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if encoding == "deflate" and body[0] & 15 != 8 else 47)
-    try:
-        unpacked = unpacker.decompress(body, MOST_BYTES + 1)
-    except zlib.error as error:
-        raise Fault(f"{shown}: the body cannot be unpacked ({error})", again=True) from None
-    _check_size(len(unpacked), shown)
-    if not unpacker.eof:
-        raise Fault(f"{shown}: the body was cut short", again=True)
-    return unpacked
+    unpacked = b""
+    for _ in range(MOST_MEMBERS):  # of gzip there may be several, one behind the other (RFC 1952, 2.2)
+        # Some servers leave out the two bytes that `deflate` begins with (RFC 9110, 8.4.1.2), of which four bits are 8.
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS if encoding == "deflate" and body[0] & 15 != 8 else 47)
+        try:
+            unpacked += unpacker.decompress(body, MOST_BYTES + 1 - len(unpacked))
+        except zlib.error as error:
+            raise Fault(f"{shown}: the body cannot be unpacked ({error})", again=True) from None
+        _check_size(len(unpacked), shown)
+        if not unpacker.eof:
+            raise Fault(f"{shown}: the body was cut short", again=True)
+        body = unpacker.unused_data
+        if not body.startswith(GZIP):
+            return unpacked
+    raise Fault(f"{shown}: the body is packed in more than {MOST_MEMBERS} parts", again=True)
 
 
 def _check_size(size: int, shown: str) -> None:
@@ -191,14 +203,26 @@ def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
         return None
 
 
+def _proxy(base_url: str) -> str | None:
+    """The proxy that the environment names for this address, as requests reads it, and so dlt."""
+    given = requests.utils.select_proxy(base_url, requests.utils.get_environ_proxies(base_url))
+    proxy = given and str(requests.utils.prepend_scheme_if_needed(given, "http"))  # type: ignore[no-untyped-call]
+    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+        raise Fault(f"the proxy {access.shown(proxy)} does not speak HTTP; name another, or add the host to NO_PROXY")
+    return proxy
+
+
 def _certificates() -> ssl.SSLContext:
     """The authorities to be trusted: those configured, else those of the system and of certifi."""
     given = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if given:
-        folder = os.path.isdir(given)
-        return ssl.create_default_context(capath=given if folder else None, cafile=None if folder else given)
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
+    folder = os.path.isdir(given or "")
+    try:
+        context = ssl.create_default_context(capath=given if folder else None, cafile=None if folder else given)
+    except OSError as error:
+        what = f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names {given}, which holds no certificates"
+        raise Fault(f"{what} ({error.strerror})") from None
+    if not given:
+        context.load_verify_locations(certifi.where())
     return context
 
 

@@ -47,6 +47,7 @@ STATUSES: Mapping[int, Kind] = {
     401: Kind(False, "check API_KEY"),
     403: Kind(False, "check what API_KEY may read"),
     404: Kind(False, ADDRESS),
+    407: Kind(False, "check the user and the password of the proxy"),
     408: PASSES,
     425: PASSES,
     429: Kind(True, "if it goes on, lower API_CALLS_PER_HOUR or API_CALLS_BURST"),
@@ -64,7 +65,6 @@ ERRORS: Sequence[tuple[type[BaseException], Kind]] = (
     (aiohttp.NonHttpUrlClientError, Kind(False, f"no URL; {ADDRESS}")),
     (aiohttp.ServerTimeoutError, Kind(True, "timed out: no connection, or nothing more came")),
     (TimeoutError, Kind(True, "it took longer than {seconds:g} s")),
-    (aiohttp.ClientHttpProxyError, Kind(True, "the proxy refused")),
     (aiohttp.ClientPayloadError, Kind(True, "the body was cut short, or is not what its headers say")),
     (aiohttp.ClientResponseError, Kind(True, "the answer is not HTTP")),
     (aiohttp.ServerDisconnectedError, Kind(True, "the connection was closed")),
@@ -83,7 +83,7 @@ def of_status(status: int, url: str, asked: float | None, patience: float) -> Fa
     """
     kind = STATUSES.get(status, STAYS)
     where = f"HTTP {status} from {url}"
-    if asked is None:
+    if asked is None or status < 400:  # with a redirect it is said for following that
         return Fault(f"{where}; {kind.text}" if kind.text else where, kind.again, status)
     if asked > patience:
         wait = f"it asks to wait {asked:.0f} s, longer than {patience:.0f} s"
@@ -93,6 +93,9 @@ def of_status(status: int, url: str, asked: float | None, patience: float) -> Fa
 
 def of_error(error: BaseException, url: str, seconds: float) -> Fault:
     """The fault of an exchange that ended with an error; a whole one may take so many seconds."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        kind = STATUSES.get(error.status, STAYS)
+        return Fault(f"{url}: the proxy refused (HTTP {error.status}){f'; {kind.text}' * bool(kind.text)}", kind.again)
     links = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
     kind = next(kind for sort, kind in ERRORS if any(isinstance(link, sort) for link in links))
     system = getattr(error, "os_error", None) if isinstance(error, aiohttp.ClientConnectorError) else error

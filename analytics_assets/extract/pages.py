@@ -10,6 +10,7 @@ import struct
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -32,12 +33,14 @@ class PageLog:
                     old.unlink()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._folder = file.parent
-        self._file = file.open("a+b")
+        self._file = file.open("a+b", buffering=0)  # to close it is to write nothing any more
+        self._is_cut = False
         self._ends = [0]
         while end := self._end_of_page(self._ends[-1]):
             self._ends.append(end)
         grown = self._head(self._ends[max(0, len(self) - 2)])[0] if len(self) else 0.0
-        self.keep(len(self) if time.time() - grown <= seconds else 0)
+        if time.time() - grown > seconds:
+            del self._ends[1:]
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -58,15 +61,18 @@ class PageLog:
 
     def append(self, body: bytes) -> None:
         """Add the page behind the last one."""
-        self._file.write(HEAD.pack(time.time(), len(body), crc32(body)))
-        self._file.write(body)
-        self._file.flush()
+        if not self._is_cut:  # not before: whoever opens a log may not want it any more when all of it has been checked
+            self.keep(len(self))
+        page = HEAD.pack(time.time(), len(body), crc32(body)) + body
+        if self._file.write(page) < len(page):
+            raise OSError(ENOSPC, os.strerror(ENOSPC), self._file.name)
         self._ends.append(self._ends[-1] + HEAD.size + len(body))
 
     def keep(self, pages: int) -> None:
         """Drop what is behind so many pages."""
         del self._ends[pages + 1 :]
         self._file.truncate(self._ends[-1])
+        self._is_cut = True
 
     def close(self) -> None:
         self._file.close()

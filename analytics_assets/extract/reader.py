@@ -47,9 +47,9 @@ class Reader:
         self._begun[table.name] = reading = Reading(table, sync)
         loop.call_soon_threadsafe(reading.begin, client, before)
 
-    def has_read(self, table: Table) -> bool:
-        """Whether nobody has to wait for a table that was begun: for other resources, another run or the API."""
-        return self._begun[table.name].has_ended.is_set()
+    def is_at_hand(self, table: Table) -> bool:
+        """Whether a table that was begun can be had in no time."""
+        return self._begun[table.name].is_at_hand
 
     @contextmanager
     def read(self, table: Table, passes: Callable[[Exception], bool] = lambda _: False) -> Iterator[Reading]:
@@ -91,6 +91,8 @@ class Reader:
         except asyncio.CancelledError:
             pass  # by `close`
         except BaseException as error:
+            if self._serving.done():
+                raise  # of what comes after the last reading; `threading` prints it
             self._serving.set_exception(error)
 
     async def _serve(self) -> None:

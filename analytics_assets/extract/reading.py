@@ -62,6 +62,7 @@ class Reading:
         self._structs = Structs(table)
         self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and if it is the last
         self._error: BaseException | None = None
+        self._gave_rows = False
         self.task: asyncio.Task[None]
         self.log: PageLog  # when it is open
         # One thread takes it, another gives it back.
@@ -78,9 +79,11 @@ class Reading:
 
     def close(self, is_kept: bool = True) -> None:
         """Let other runs have the resource. Its pages are gone, or kept for the next time."""
-        if self.is_open.done() and not self.is_open.exception():
-            self.log.close() if is_kept else self.log.remove()
-        self._lock.release()
+        try:
+            if self.is_open.done() and not self.is_open.exception():
+                self.log.close() if is_kept else self.log.remove()
+        finally:
+            self._lock.release()
 
     def _note_end(self, task: "asyncio.Task[None]") -> None:
         given_up = GivenUp(f"{self.table.name} was not read to its end, since the run has ended")
@@ -131,6 +134,7 @@ class Reading:
         for page in count(1):
             if page <= self.sync.resumed_pages:
                 body, seen = self._logged(page)
+                await asyncio.sleep(0)  # others are read meanwhile
             else:
                 self._look_ahead(client, page)
                 body, seen = await self._ahead.pop(page)
@@ -208,11 +212,16 @@ class Reading:
         self.sync.resumed_pages = resumed
         self.log.keep(resumed)
 
-    def batch(self) -> tuple[pa.Table, bool]:
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether all of it is there, for nobody to wait, and is no more than a batch."""
+        return self.has_ended.is_set() and self.sync.rows <= BATCH_ROWS
+
+    def batch(self) -> tuple[pa.Table | None, bool]:
         """The next rows, about `BATCH_ROWS` or all that are left, waiting for them; and whether there are more.
 
-        A resource without rows gives one batch without rows. With the last one comes the verdict over the reading,
-        `TooFewRows` or `TooManyRejected`. Raises what ended the reading.
+        None if no row of these can be read; but where a reading gives none at all, a table without rows at its end.
+        With the last comes the verdict, `TooFewRows` or `TooManyRejected`. Raises what ended the reading.
         """
         pages, is_last = self._ready.get()
         if self._error:
@@ -224,4 +233,5 @@ class Reading:
         self.sync.filled |= {name for name in batch.column_names if batch[name].null_count < batch.num_rows}
         if is_last:
             self.sync.finish()
-        return batch, not is_last
+        self._gave_rows |= batch.num_rows > 0
+        return batch if batch.num_rows or (is_last and not self._gave_rows) else None, not is_last

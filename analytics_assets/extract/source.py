@@ -1,5 +1,7 @@
 """dlt's sources of the six resources, which give what the reader has read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import dlt
@@ -20,9 +22,10 @@ class Batches(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
         batch, has_more = self.reading.batch()
+        rows = [] if batch is None else [batch]
         response = requests.Response()
         response.status_code, response.url = 200, str(request.url)
-        setattr(response, "json", lambda **_: {"data": {self.reading.table.name: [batch]}, "has_more": has_more})  # noqa: B010
+        setattr(response, "json", lambda **_: {"data": {self.reading.table.name: rows}, "has_more": has_more})  # noqa: B010
         return response
 
     def __deepcopy__(self, _: Any) -> "Batches":
@@ -40,13 +43,19 @@ class Source:
         self.dlt = rest_api_source(config, name=table.name)
         self.dlt.resources[table.name].apply_hints(columns=dlt_columns(table)).add_step(_loadable)
 
-    def of(self, reading: Reading) -> DltSource:
-        """The source, which gives the batches of `reading`; not while it gives those of another."""
+    @contextmanager
+    def of(self, reading: Reading) -> Iterator[DltSource]:
+        """The source, which inside gives the batches of `reading`; not while it gives those of another."""
         self._session.reading = reading
-        return self.dlt
+        try:
+            yield self.dlt
+        finally:
+            del self._session.reading
 
 
 def _loadable(batches: list[Any], _: Any = None) -> Any:
-    """One batch; dlt, on Postgres, cannot load a Parquet file of one without rows."""
-    [batch] = batches
-    return batch if batch.num_rows else dlt.mark.with_hints(batch, dlt.mark.make_hints(file_format="preferred"))
+    """The batch, if there is one. Of one without rows dlt, on Postgres, cannot load a Parquet file."""
+    if not batches or batches[0].num_rows:
+        return batches
+    # It is that of a whole reading: the hint is not for this batch alone, but for the table.
+    return dlt.mark.with_hints(batches[0], dlt.mark.make_hints(file_format="preferred"))

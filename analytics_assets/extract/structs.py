@@ -40,8 +40,7 @@ class Structs:
         self._table = table
         self._columns = [column for column in table.columns if column.name in table.fields]
         self._lifted = {name: _embedded(name) for name in {c.lifted_from for c in self._columns if c.lifted_from}}
-        self.learned: list[str] = []
-        self._build()
+        self._build([])
 
     def decode(self, bodies: Sequence[bytes]) -> list[list[Any]]:
         """The rows of each page. Raises ValueError where one is odd."""
@@ -75,17 +74,17 @@ class Structs:
             new = {name for row in self._plain.decode(body).data.rows for name in row if name not in known}
             if not new or len(new) + len(self.learned) > MOST_LEARNED:
                 raise
-            self.learned = sorted({*self.learned, *new})
-            self._build()
+            self._build(sorted({*self.learned, *new}))
             return self._decoder.decode(body).data.rows
 
-    def _build(self) -> None:
-        names = [*(column.name for column in self._columns), *self.learned]
-        kinds = [*(KINDS[column.type] for column in self._columns), *[(Raw, ABSENT)] * len(self.learned)]
+    def _build(self, learned: list[str]) -> None:
+        """Read rows with these fields, too. Raises ValueError for a name that msgspec does not take."""
+        names = [*(column.name for column in self._columns), *learned]
+        kinds = [*(KINDS[column.type] for column in self._columns), *[(Raw, ABSENT)] * len(learned)]
         fields = [(f"f{index}", *kind) for index, kind in enumerate(kinds)]
         renamed = {f"f{index}": name for index, name in enumerate(names)}
         row = msgspec.defstruct("Row", fields, gc=False, forbid_unknown_fields=True, rename=renamed)
-        self._decoder, self._plain = self._pages_of(row), self._pages_of(Fields)
+        self._decoder, self._plain, self.learned = self._pages_of(row), self._pages_of(Fields), learned
 
     def _pages_of(self, row: Any) -> msgspec.json.Decoder[Any]:
         data = msgspec.defstruct("Data", [("rows", list[row])], rename={"rows": self._table.name})
