@@ -87,7 +87,12 @@ def _configured(kind: str, *_: str | None) -> Destination[Any, Any]:
         destination = dlt.destination("warehouse")
     except UnknownDestinationModule:
         raise WrongSetting(f"{DESTINATION[0]} is {kind!r}, which dlt does not know") from None
-    found = dict(destination.configuration(destination.spec(), accept_partial=True))
+    try:
+        found = dict(destination.configuration(destination.spec(), accept_partial=True))
+    except ConfigurationException:
+        if issubclass(destination.spec, DuckDbClientConfiguration):
+            raise
+        return destination  # `connection` says what cannot be read
     known = {name: value for name, value in found.items() if value is not None and not name.startswith("destination_")}
     return dlt.destination("warehouse", **known)
 

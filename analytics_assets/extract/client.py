@@ -114,8 +114,9 @@ class Client:
         access.check(shown)
         async with self._slots:
             async with self._turn:  # one asks for all that wait; who is cancelled before takes no call
-                calls = self._budget = self._budget or await in_thread(budget)
-                await calls.take()
+                if self._budget is None:
+                    self._budget = await in_thread(budget)
+                await self._budget.take()
             headers = {"Authorization": f"Bearer {access.token()}"}
             sync.calls += 1
             try:
