@@ -78,11 +78,11 @@ def test_a_page_that_is_not_quite_json_loses_only_the_rows_that_are_not(
     assert [row["score"] for row in kept] == ["NaN", "1e400"]
 
 
-@pytest.mark.parametrize(("levels", "read"), [(300, True), (1000, False), (10_000, False)])
+@pytest.mark.parametrize(("levels", "read"), [(300, True), (20_000, False)])
 def test_a_value_nested_too_deep_sets_its_row_aside(
     api: ContractApi, materialize: Materialize, query: Query, levels: int, read: bool
 ) -> None:
-    """Deeper than JSON can be read at once: the other rows load."""
+    """Deeper than this Python can read JSON, some 900 levels or more: the other rows load."""
     deep = b"[" * levels + b"]" * levels
     rows = b'{"id": 1, "segments": ' + deep + b'}, {"id": 2, "new_field": ' + deep + b'}, {"id": 3}'
     api.answers["users"].append(body(b'{"has_more": false, "data": {"users": [' + rows + b"]}}"))
