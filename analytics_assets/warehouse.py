@@ -36,7 +36,7 @@ DESTINATION = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOU
 
 @contextmanager
 def pipeline(name: str) -> Iterator[dlt.Pipeline]:
-    """The pipeline `analytics_<name>`, emptied, for one process at a time: two on one pipeline get in each other's way.
+    """The pipeline `analytics_<name>`, emptied: to be entered with the resource's reading, whose lock keeps others out.
 
     Each resource has its own, so that one broken load holds up no other. What a killed run left in it is gone.
     """

@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
 
 @lru_cache
-def _decoder(resource: str, row: Any) -> msgspec.json.Decoder[Any]:
+def decoder_of(resource: str, row: Any) -> msgspec.json.Decoder[Any]:
     """Reads an answer whose rows are such."""
     data = msgspec.defstruct("Data", [("rows", list[row])], rename={"rows": resource})
     return msgspec.json.Decoder(msgspec.defstruct("Answer", [("data", data), ("has_more", Raw, Raw(b"null"))]))
@@ -52,7 +52,7 @@ def look(resource: str, body: bytes, where: str) -> Seen:
     Raises ValueError or RecursionError where it is no JSON, `UnexpectedAnswer` where it is no page.
     """
     try:
-        answer = _decoder(resource, _Row).decode(body)
+        answer = decoder_of(resource, _Row).decode(body)
         ids = [bytes(row.id) for row in answer.data.rows]
         if NULL in ids:
             raise msgspec.ValidationError("such rows are told apart by all that is in them")
@@ -116,7 +116,7 @@ def _is_object(row: Raw) -> bool:
 
 def _answer(resource: str, body: bytes) -> Any:
     """The answer with its rows as text; None where it has another shape."""
-    decoder = _decoder(resource, Raw)
+    decoder = decoder_of(resource, Raw)
     try:
         try:
             body.decode()  # of JSON that stays text, a decoder does not look at the bytes

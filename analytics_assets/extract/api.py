@@ -70,7 +70,7 @@ def page_url(table: Table, window_start: datetime | None, end: datetime) -> Call
     if window_start is None:
         return _url(path(table.name), page_size())
     start, stop = int(window_start.timestamp()), math.ceil(end.timestamp())  # seconds since 1970
-    parts = urlsplit(os.environ[f"{WINDOW}{table.name.upper()}"].format(start=start, end=stop))
+    parts = urlsplit(os.environ[_window_setting(table)].format(start=start, end=stop))
     given = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in ("page", "per_page")]
     return _url(parts.path, page_size(), given)
 
@@ -102,7 +102,11 @@ def api_name() -> str:
 
 def has_window(table: Table) -> bool:
     """Whether `API_WINDOW_...` says how to ask for those rows of this resource that the API dates in a window."""
-    return bool(os.environ.get(f"{WINDOW}{table.name.upper()}"))
+    return bool(os.environ.get(_window_setting(table)))
+
+
+def _window_setting(table: Table) -> str:
+    return f"{WINDOW}{table.name.upper()}"
 
 
 def _url(path: str, size: int, params: Sequence[tuple[str, str]] = ()) -> Callable[[int], str]:

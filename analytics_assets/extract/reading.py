@@ -1,7 +1,7 @@
 """The pages of one resource: in which order they are asked for, when they end, and the batches made of them.
 
-They go through a file: `fetch` appends them in the reader's event loop, however far ahead, and `batch` takes them in
-the thread that loads. How a single page is asked for is the client's; how rows are typed, in `batches`.
+They go through a file: the reader's event loop appends them, however far ahead, and `batch` takes them in the thread
+that loads. How a single page is asked for is the client's; how rows are typed, in `batches`.
 """
 
 import asyncio

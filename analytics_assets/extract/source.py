@@ -36,7 +36,7 @@ class Source:
     """dlt's source of one resource; built once, since that takes longer than to load a page of rows."""
 
     def __init__(self, table: Table) -> None:
-        self._table, self._session = table, Batches()
+        self._session = Batches()
         config = api(self._session)
         resources = cast(list[EndpointResource], config["resources"])
         config["resources"] = [each for each in resources if each["name"] == table.name]

@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import MARK_IN_UTF8, Fields, Raw, compact
+from analytics_assets.extract.answer import MARK_IN_UTF8, Fields, Raw, compact, decoder_of
 from analytics_assets.extract.values import READERS
 from analytics_assets.schema import BOOLEAN, EMAIL, EXTRA_FIELDS, ID, JSON, NUMBER, TEXT, TIME, Table, Type
 
@@ -71,7 +71,8 @@ class Structs:
             return self._decoder.decode(body).data.rows
         except msgspec.ValidationError:
             known = {*self._table.fields, *self.learned}
-            new = {name for row in self._plain.decode(body).data.rows for name in row if name not in known}
+            plain = decoder_of(self._table.name, Fields)
+            new = {name for row in plain.decode(body).data.rows for name in row if name not in known}
             if not new or len(new) + len(self.learned) > MOST_LEARNED:
                 raise
             self._build(sorted({*self.learned, *new}))
@@ -84,11 +85,7 @@ class Structs:
         fields = [(f"f{index}", *kind) for index, kind in enumerate(kinds)]
         renamed = {f"f{index}": name for index, name in enumerate(names)}
         row = msgspec.defstruct("Row", fields, gc=False, forbid_unknown_fields=True, rename=renamed)
-        self._decoder, self._plain, self.learned = self._pages_of(row), self._pages_of(Fields), learned
-
-    def _pages_of(self, row: Any) -> msgspec.json.Decoder[Any]:
-        data = msgspec.defstruct("Data", [("rows", list[row])], rename={"rows": self._table.name})
-        return msgspec.json.Decoder(msgspec.defstruct("Answer", [("data", data)]))
+        self._decoder, self.learned = decoder_of(self._table.name, row), learned
 
     def _ids_in(self, name: str, objects: Sequence[Raw], own: Sequence[Any]) -> Sequence[Any]:
         """The ids of embedded objects, be it `{"id": ...}` or `{<name>: {"id": ...}}`, where a row has none itself."""

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import MARK, Fields, Raw, has_mark
+from analytics_assets.extract.answer import MARK, MARKED_BY, Fields, Raw, has_mark
 from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,6 @@ LEAST_MILLISECONDS = 100_000_000_000
 EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
 NULL = Raw(b"null")
 ESCAPED = re.compile(r"\\(u0000|.)")
-MARKED = "\ufdd0"  # `MARK`, decoded
 NUL = {"\\u0000": "\\ufffd"}
 NO_VALUE = object()  # stands for what no value can be made of; no type reads it
 UNREADABLE = (pa.ArrowException, TypeError, ValueError, OverflowError, LookupError)
@@ -50,7 +49,7 @@ def decoded(value: Raw, of_type: Type | None = None) -> Any:
         found = msgspec.json.decode(value)
     except (ValueError, RecursionError):
         return NO_VALUE
-    return NO_VALUE if isinstance(found, str) and found.startswith(MARKED) else found
+    return NO_VALUE if isinstance(found, str) and found.startswith(MARKED_BY) else found
 
 
 def kind(value: Raw) -> str:
@@ -63,7 +62,7 @@ def kind(value: Raw) -> str:
 
 def as_object(fields: Fields) -> Raw:
     """An object of these fields; null if there are none. Where a name was no text, it has a mark."""
-    if any(name.startswith(MARKED) for name in fields):
+    if any(name.startswith(MARKED_BY) for name in fields):
         return Raw(f'{{"{MARK}":null}}'.encode())
     return Raw(msgspec.json.encode(fields)) if fields else NULL
 
