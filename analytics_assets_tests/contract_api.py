@@ -34,6 +34,7 @@ class ContractApi:
         self.answers: dict[str, deque[Answer]] = {name: deque() for name in RESOURCES}
         self.always: dict[str, Answer] = {}
         self.calls: Counter[str] = Counter()
+        self.pages: list[tuple[str, int]] = []  # that were asked for, by resource
         self.tokens = {TOKEN}
         self.sent: Counter[str] = Counter()
         self.page: Callable[..., Any] = self.contract_page
@@ -67,6 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         resource = url.path.rpartition("/")[2]
         self.api.calls[resource] += 1
         query = {name: int(value) for name, [value] in parse_qs(url.query).items()}
+        self.api.pages.append((resource, query["page"]))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.api.sent[token] += 1
         if token not in self.api.tokens:
@@ -110,6 +112,7 @@ def reset(handler: Handler) -> None:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # with the usual 5 a busy machine takes some connections a second later, for the next test
 
     def handle_error(self, *_: Any) -> None:
         """A client that hangs up is no error."""
