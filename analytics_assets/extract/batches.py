@@ -4,7 +4,6 @@ Here belongs which row becomes what, or is set aside and why. How a single value
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -41,8 +40,7 @@ def typed(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: i
     try:
         return _whole(structs, table, bodies, first_page, seen_at)
     except (*values.UNREADABLE, RecursionError):
-        with ThreadPoolExecutor(1) as fresh:  # whose stack has the same room for nested values, whoever asks
-            return fresh.submit(value_by_value, table, bodies, first_page, seen_at).result()
+        return value_by_value(table, bodies, first_page, seen_at)
 
 
 def _whole(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:

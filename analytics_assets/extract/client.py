@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -76,6 +75,7 @@ class Client:
             stop=stop_after_attempt(attempts or settings.request_max_attempts),
             retry=retry_if_exception(lambda error: isinstance(error, Fault) and error.again),
             wait=self._wait,
+            before_sleep=_note,
             reraise=True,
         )
         self._proxy = _proxy(base_url)
@@ -106,8 +106,7 @@ class Client:
         Counts in `sync`. Raises `Fault`, or what `meaning` raises; where that is ValueError or RecursionError, the body
         is no JSON, and asked for again.
         """
-        retrying = self._retrying.copy(before_sleep=partial(self._note, sync))
-        return await retrying(self._once, URL(url).with_user(None), sync, meaning)
+        return await self._retrying(self._once, URL(url).with_user(None), sync, meaning)
 
     async def _once(self, url: URL, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
         shown = str(url)
@@ -138,12 +137,14 @@ class Client:
         error = state.outcome.exception() if state.outcome else None
         return max(self._backoff(state), error.wait if isinstance(error, Fault) else 0)
 
-    def _note(self, sync: Sync, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        sync.failures += 1
-        if sync.failures > max(MOST_FAILURES, sync.calls / 2):
-            raise Impatient(f"{error}; {sync.failures} of {sync.calls} calls failed; run again later") from None
-        logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
+
+def _note(state: RetryCallState) -> None:
+    """Count a failure in the sync of the call, and say that it is tried again."""
+    error, (_, sync, _) = state.outcome.exception() if state.outcome else None, state.args
+    sync.failures += 1
+    if sync.failures > max(MOST_FAILURES, sync.calls / 2):
+        raise Impatient(f"{error}; {sync.failures} of {sync.calls} calls failed; run again later") from None
+    logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
 
 
 async def _body(answer: aiohttp.ClientResponse, shown: str) -> bytes:

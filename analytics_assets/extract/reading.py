@@ -1,7 +1,7 @@
 """The pages of one resource: in which order they are asked for, when they end, and the batches made of them.
 
-They go through a file: the reader's event loop appends them, however far ahead, and `batch` takes them in the thread
-that loads. How a single page is asked for is the client's; how rows are typed, in `batches`.
+They go through a file: the reader's event loop appends them, however far ahead. One batch of them is typed while the
+one before it is loaded. How a single page is asked for is the client's; how rows are typed, in `batches`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from analytics_assets.extract.answer import Seen, look
 from analytics_assets.extract.api import page_log, page_url
-from analytics_assets.extract.batches import typed
+from analytics_assets.extract.batches import Typed, typed
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.faults import GONE, Fault, UnexpectedAnswer
 from analytics_assets.extract.pages import PageLog
@@ -55,27 +55,30 @@ class Reading:
     def __init__(self, table: Table, sync: Sync) -> None:
         self.table, self.sync = table, sync
         self.is_open: Future[None] = Future()  # done when no other run reads the resource any more
-        self.has_ended = threading.Event()  # set when no page will be added any more
+        self.is_read = asyncio.Event()  # set when no page will be added any more
+        self.has_ended = threading.Event()  # set when no batch will be added any more
         self._most_ahead, self._most_pages = int(os.environ["READ_AHEAD"]), int(os.environ["MOST_PAGES"])
         self._ahead: dict[int, asyncio.Task[Page]] = {}
         self._last = self._most_pages  # behind which nothing is asked for
-        self._structs = Structs(table)
-        self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and if it is the last
+        self._pages: asyncio.Queue[tuple[range, bool]] = asyncio.Queue()  # those of a batch, and if it is the last
+        self._has_room = asyncio.Event()  # for a batch that waits to be loaded
+        self._has_room.set()
+        self._batches: SimpleQueue[tuple[Typed, bool] | None] = SimpleQueue()
         self._error: BaseException | None = None
         self._gave_rows = False
-        self.task: asyncio.Task[None]
         self.log: PageLog  # when it is open
         # One thread takes it, another gives it back.
         self._lock = FileLock(Path(os.environ["DLT_DATA_DIR"]) / f"{table.name}.lock", thread_local=False)
 
     def begin(self, client: Client, before: Sequence["Reading"]) -> None:
         """Read the pages, when others that go before have been read."""
-        self.task = asyncio.create_task(self._read(client, [reading.task for reading in before]))
-        self.task.add_done_callback(self._note_end)
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._read(client, before))
+        self._task.add_done_callback(self._note_end)
 
     def end(self) -> None:
         """Read no further."""
-        self.task.cancel()
+        self._task.cancel()
 
     def close(self, is_kept: bool = True) -> None:
         """Let other runs have the resource. Its pages are gone, or kept for the next time."""
@@ -90,12 +93,29 @@ class Reading:
         self._error = given_up if task.cancelled() else task.exception()
         if self._error and not self.is_open.done():
             self.is_open.set_exception(self._error)
+        self.is_read.set()
         self.has_ended.set()
-        self._ready.put((range(0), True))  # wakes who waits for what an error has kept from coming
+        self._batches.put(None)  # wakes who waits for what an error has kept from coming
 
-    async def _read(self, client: Client, before: "list[asyncio.Task[None]]") -> None:
-        if before:
-            await asyncio.wait(before)
+    async def _read(self, client: Client, before: Sequence["Reading"]) -> None:
+        for reading in before:
+            await reading.is_read.wait()
+        await self._open()
+        typing = asyncio.create_task(self._type())
+        try:
+            if len(self.log):
+                await self._resume(client)
+            await self._fetch(client)
+            self.is_read.set()
+            await typing
+        finally:
+            tasks = [*self._ahead.values(), typing]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _open(self) -> None:
+        """Keep other runs out, and open the log of what was read before, if that goes on."""
         await self._take_lock()
         self.sync.started_at = self.sync.began_at = datetime.now(UTC)
         self.log = await in_thread(page_log, self.table)
@@ -107,14 +127,6 @@ class Reading:
             self.log.keep(0)
         self._url = page_url(self.table, self.sync.window_start, self.sync.started_at)
         self.is_open.set_result(None)
-        try:
-            if len(self.log):
-                await self._resume(client)
-            await self._fetch(client)
-        finally:
-            for task in self._ahead.values():
-                task.cancel()
-            await asyncio.gather(*self._ahead.values(), return_exceptions=True)
 
     async def _take_lock(self) -> None:
         """Wait for a lock that is freed at once when its holder is killed."""
@@ -149,7 +161,7 @@ class Reading:
                 logger.info("%s: %s rows read, %s pages", self.table.name, f"{self.sync.rows:,}", f"{page:,}")
             rows, size = rows + len(seen.ids), size + len(body)
             if rows >= BATCH_ROWS or size >= BATCH_BYTES or not has_more:
-                self._ready.put((range(first, page + 1), not has_more))
+                self._pages.put_nowait((range(first, page + 1), not has_more))
                 first, rows, size = page + 1, 0, 0
             if not has_more:
                 return
@@ -217,17 +229,29 @@ class Reading:
         """Whether all of it is there, for nobody to wait, and is no more than a batch."""
         return self.has_ended.is_set() and self.sync.rows <= BATCH_ROWS
 
+    async def _type(self) -> None:
+        """Type each batch when the one before it has been taken."""
+        structs, is_last = Structs(self.table), False
+        while not is_last:
+            pages, is_last = await self._pages.get()
+            await self._has_room.wait()
+            self._has_room.clear()
+            bodies = [self.log[page] for page in pages]
+            batch = await in_thread(typed, structs, self.table, bodies, pages.start, self.sync.started_at)
+            self._batches.put((batch, is_last))
+
     def batch(self) -> tuple[pa.Table | None, bool]:
         """The next rows, about `BATCH_ROWS` or all that are left, waiting for them; and whether there are more.
 
         None if no row of these can be read; but where a reading gives none at all, a table without rows at its end.
         With the last comes the verdict, `TooFewRows` or `TooManyRejected`. Raises what ended the reading.
         """
-        pages, is_last = self._ready.get()
-        if self._error:
-            raise self._error
-        bodies = [self.log[page] for page in pages]
-        batch, rejected, extra_fields = typed(self._structs, self.table, bodies, pages.start, self.sync.started_at)
+        found = self._batches.get()
+        if found is None or self._error:
+            raise self._error or RuntimeError("there are no more batches")
+        (batch, rejected, extra_fields), is_last = found
+        if not is_last:
+            self._loop.call_soon_threadsafe(self._has_room.set)
         self.sync.rejected += rejected
         self.sync.extra_fields |= extra_fields
         self.sync.filled |= {name for name in batch.column_names if batch[name].null_count < batch.num_rows}

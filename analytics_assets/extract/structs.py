@@ -44,7 +44,7 @@ class Structs:
 
     def decode(self, bodies: Sequence[bytes]) -> list[list[Any]]:
         """The rows of each page. Raises ValueError where one is odd."""
-        if any(MARK_IN_UTF8 in body or ODD.search(body) for body in bodies):
+        if any(MARK_IN_UTF8 in body or (rb"\u" in body and ODD.search(body)) for body in bodies):
             raise ValueError("to be read value by value")
         bodies = [*map(compact, bodies)]
         known = None
