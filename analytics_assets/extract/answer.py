@@ -6,6 +6,7 @@ What the values of a row mean belongs in `batches`.
 import json
 import re
 from functools import lru_cache
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,14 +15,12 @@ from dlt.common.utils import str2bool
 from analytics_assets.extract.faults import ADDRESS, UnexpectedAnswer
 
 Raw = msgspec.Raw
-MARKED_BY = "\ufdd0"  # in front of what is no JSON; Unicode leaves this character to programs, for use inside of them
-MARK = r"\ufdd0"  # the same in JSON
-MARK_IN_UTF8 = MARKED_BY.encode()
-ESCAPED_MARK = re.compile(rb"\\u[fF][dD]{2}0")
-# Possessive, so that a text that never ends takes no longer than one that does.
-TEXT = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|NaN|-?Infinity|[\[\]{}]', re.DOTALL)
-SPACED = re.compile(rb'\s|[\[{]\s|\{"(?:[^"\\]++|\\.)*+"(?:\s|:\s)')  # JSON with blanks between its tokens
+# What is no JSON becomes a text that begins so: nobody can read it, since it is no Unicode, or forge it.
+MARK = b"\xff".decode("utf-8", "surrogateescape") + token_hex(4)
+TEXT = r'(?:[^"\\]++|\\.)*+'  # possessive, so that one that never ends takes no longer than one that does
+MARKED = re.compile(rf'"{MARK}{TEXT}"')
+TOKEN = re.compile(rf'"{TEXT}(?:"|\Z)|NaN|-?Infinity|[\[\]{{}}]', re.DOTALL)
+SPACED = re.compile(rf'\s|[\[{{]\s|\{{"{TEXT}"(?:\s|:\s)'.encode())  # JSON with blanks between its tokens
 NULL = b"null"
 DEEPEST = 250  # levels of a body that had to be repaired
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -60,7 +59,7 @@ def look(resource: str, body: bytes, where: str) -> Seen:
         answer = _answer(resource, body)
         if answer is None:
             _check(body)
-        if answer is None or (answer.data.rows and not any(map(_is_object, answer.data.rows))):
+        if answer is None or (answer.data.rows and not any(map(is_object, answer.data.rows))):
             what = f"there is no list of objects at 'data.{resource}' of the answer"
             raise UnexpectedAnswer(f"{where}: {what}; {ADDRESS}, or ask what has changed") from None
         known = [bytes((fields(row) or {}).get("id", NULL)) for row in answer.data.rows]
@@ -79,30 +78,27 @@ def rows(resource: str, body: bytes) -> list[Raw]:
 
 
 def fields(row: Raw) -> Fields | None:
-    """The JSON of each field of a row; None where it is no object."""
-    if not _is_object(row):
-        return None
+    """The JSON of each field of a row; None where it is no object, or a name is no text."""
     try:
-        return msgspec.json.decode(row, type=Fields)
-    except UnicodeDecodeError:  # in a name; values are left as they are
-        return msgspec.json.decode(_repaired(bytes(row)), type=Fields)
-
-
-def has_mark(text: str) -> bool:
-    """Whether there is something behind `MARK` in this JSON."""
-    return MARK in text and any(found[0].startswith(f'"{MARK}') for found in TEXT.finditer(text))
+        return msgspec.json.decode(row, type=Fields) if is_object(row) else None
+    except UnicodeDecodeError:
+        return None
 
 
 def ascii_text(row: Raw) -> str:
     """The row as the API gave it, in ASCII; as a text, what JSON does not have."""
 
     def original(found: re.Match[str]) -> str:
-        if not found[0].startswith(f'"{MARK}'):
-            return found[0]
-        token = str(json.loads(found[0]))[1:]
+        token = str(json.loads(found[0])).removeprefix(MARK)
         return token if token[0] in '"[{' else json.dumps(token)
 
-    return _in_ascii(TEXT.sub(original, bytes(row).decode("utf-8", "surrogateescape")))
+    text = MARKED.sub(original, in_utf8(row))
+    return NOT_ASCII.sub(lambda character: json.dumps(character[0])[1:-1], text)
+
+
+def in_utf8(value: Raw) -> str:
+    """The JSON of a value, where bytes that are no Unicode become halves of characters, as Python has them."""
+    return bytes(value).decode("utf-8", "surrogateescape")
 
 
 def compact(body: bytes) -> bytes:
@@ -110,7 +106,8 @@ def compact(body: bytes) -> bytes:
     return msgspec.json.format(body, indent=-1) if SPACED.match(body) else body
 
 
-def _is_object(row: Raw) -> bool:
+def is_object(row: Raw) -> bool:
+    """Whether the JSON of a row begins as that of an object."""
     return bytes(row)[:1] == b"{"
 
 
@@ -119,13 +116,10 @@ def _answer(resource: str, body: bytes) -> Any:
     decoder = decoder_of(resource, Raw)
     try:
         try:
-            body.decode()  # of JSON that stays text, a decoder does not look at the bytes
-            if MARK_IN_UTF8 in body or ESCAPED_MARK.search(body):
-                body = _repaired(body)  # a text that looks like a mark gets one
             return decoder.decode(compact(body))
         except msgspec.ValidationError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError):
             return decoder.decode(compact(_repaired(body)))
     except msgspec.ValidationError:
         return None
@@ -142,10 +136,9 @@ def _check(body: bytes) -> None:
 def _repaired(body: bytes) -> bytes:
     """The body with a marked text for each token that JSON does not have, and for what is nested too deeply.
 
-    NaN, infinities and texts that are no Unicode are what servers write all the same; one costs its row, and no other.
-    Raises ValueError where there is a byte that is no text elsewhere.
+    NaN, infinities and halves of characters are what servers write all the same; one costs its row, and no other.
     """
-    text = body.decode("utf-8", "surrogateescape")
+    text = in_utf8(Raw(body))
     parts, done, depth, deep = [], 0, 0, 0
     for token in TOKEN.finditer(text):
         start, found = token.start(), token[0]
@@ -154,25 +147,17 @@ def _repaired(body: bytes) -> bytes:
             deep = start
         is_deep = found in "]}" and depth == DEEPEST
         depth -= found in "]}"
-        if is_deep or (found not in "[]{}" and depth < DEEPEST and not _is_sound(found)):
+        if is_deep or (depth < DEEPEST and found not in "[]{}" and not _is_sound(found)):
             start = deep if is_deep else start
-            parts += [text[done:start], json.dumps(MARKED_BY + _in_ascii(text[start : token.end()]))]
+            parts += [text[done:start], f'"{MARK}{json.dumps(text[start : token.end()], ensure_ascii=False)[1:]}']
             done = token.end()
-    return "".join([*parts, text[done:]]).encode()
+    return "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")
 
 
 def _is_sound(token: str) -> bool:
-    if token[0] != '"':
-        return False
-    if token.isascii() and r"\u" not in token:
-        return True
     try:
-        return not json.loads(token).encode().startswith(MARKED_BY.encode())
+        return token[0] == '"' and (r"\u" not in token or bool(json.loads(token).encode()))
     except UnicodeEncodeError:
         return False
     except ValueError:
         return True  # an escape that does not exist, which nobody can read
-
-
-def _in_ascii(text: str) -> str:
-    return NOT_ASCII.sub(lambda character: json.dumps(character[0])[1:-1], text)

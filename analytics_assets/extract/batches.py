@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_assets.extract import values
-from analytics_assets.extract.answer import Raw, ascii_text, fields, rows
+from analytics_assets.extract.answer import Raw, ascii_text, fields, is_object, rows
 from analytics_assets.extract.structs import Structs
 from analytics_assets.extract.sync import Rejected
 from analytics_assets.schema import (
@@ -60,7 +60,8 @@ def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_
     pages = [rows(table.name, body) for body in bodies]
     texts, numbers = [row for page in pages for row in page], _numbers(pages, first_page)
     objects = [fields(row) for row in texts]
-    reasons = {index: ["it is no object"] for index, found in enumerate(objects) if found is None}
+    no_object = {True: "the name of a field is no text", False: "it is no object"}
+    reasons = {index: [no_object[is_object(texts[index])]] for index, found in enumerate(objects) if found is None}
     known = [found or {} for found in objects]
     extras = [{name: found[name] for name in sorted(found.keys() - {*table.fields})} for found in known]
     found: dict[str, Sequence[Raw]] = {name: [row.get(name, values.NULL) for row in known] for name in table.fields}

@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import MARK_IN_UTF8, Fields, Raw, compact, decoder_of
+from analytics_assets.extract.answer import Fields, Raw, compact, decoder_of
 from analytics_assets.extract.values import READERS
 from analytics_assets.schema import BOOLEAN, EMAIL, EXTRA_FIELDS, ID, JSON, NUMBER, TEXT, TIME, Table, Type
 
@@ -30,7 +30,7 @@ KINDS: Mapping[Type, tuple[Any, Any]] = {
 }
 ABSENT = Raw(b"")
 MOST_LEARNED = 200  # fields beyond the declared ones; a server with more makes up names
-ODD = re.compile(rb"\\u(?:0000|[fF][dD]{2}0|[dD][89a-fA-F])")  # NUL, the mark, and halves of a character
+ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # NUL, and halves of a character
 
 
 class Structs:
@@ -44,7 +44,7 @@ class Structs:
 
     def decode(self, bodies: Sequence[bytes]) -> list[list[Any]]:
         """The rows of each page. Raises ValueError where one is odd."""
-        if any(MARK_IN_UTF8 in body or (rb"\u" in body and ODD.search(body)) for body in bodies):
+        if any(rb"\u" in body and ODD.search(body) for body in bodies):
             raise ValueError("to be read value by value")
         bodies = [*map(compact, bodies)]
         known = None

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import MARK, MARKED_BY, Fields, Raw, has_mark
+from analytics_assets.extract.answer import MARK, Fields, Raw, in_utf8
 from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,30 +46,25 @@ def decoded(value: Raw, of_type: Type | None = None) -> Any:
     try:
         if of_type is JSON or (of_type in (TEXT, EMAIL) and text[:1] != b'"'):
             return _json_text(text.decode())
-        found = msgspec.json.decode(value)
+        return msgspec.json.decode(value)
     except (ValueError, RecursionError):
         return NO_VALUE
-    return NO_VALUE if isinstance(found, str) and found.startswith(MARKED_BY) else found
 
 
 def kind(value: Raw) -> str:
     """What kind of value it is that cannot be read, in a word for people."""
-    text = bytes(value)
-    what = text.removeprefix(f'"{MARK}'.encode())
-    kinds = {b"{": "dict", b"[": "list", b'"': "str", b"\\": "str"}
+    text = in_utf8(value)
+    what = text.removeprefix(f'"{MARK}')
+    kinds = {"{": "dict", "[": "list", '"': "str", "\\": "str"}
     return kinds.get(what[:1], "number" if what == text else "NotANumber")
 
 
 def as_object(fields: Fields) -> Raw:
-    """An object of these fields; null if there are none. Where a name was no text, it has a mark."""
-    if any(name.startswith(MARKED_BY) for name in fields):
-        return Raw(f'{{"{MARK}":null}}'.encode())
+    """An object of these fields; null if there are none."""
     return Raw(msgspec.json.encode(fields)) if fields else NULL
 
 
 def _json_text(text: str) -> str:
-    if has_mark(text):
-        raise ValueError("it holds what is no JSON")
     # As `_without_nul`, in JSON's spelling, where a backslash before the u may itself be behind one.
     return ESCAPED.sub(lambda escape: NUL.get(escape[0], escape[0]), text) if r"\u0000" in text else text
 
