@@ -193,6 +193,22 @@ def test_all_reasons_are_given(row: dict[str, Any], reason: str) -> None:
     assert rejected.reason == reason
 
 
+@pytest.mark.parametrize(("row", "key"), [({"id": 2, "\ud800": "secret"}, "2"), ({"\ud800": "secret"}, None)])
+def test_a_field_whose_name_is_no_text_sets_its_row_aside(row: dict[str, Any], key: str | None) -> None:
+    """Nothing else of the row is looked at but its id, which tells whether the row still is there."""
+    batch, [rejected], extra_fields = both(REGISTRATIONS, [{"id": 1, "score": 3}, {"score": "a", **row}])
+    assert batch["id"].to_pylist() == ["1"]
+    assert (rejected.id, rejected.reason) == (key, "the name of a field is no text")
+    assert json.loads(rejected.row) == {"score": "a", **row}
+    assert not extra_fields
+
+
+def test_an_embedded_object_is_to_blame_for_what_is_in_it() -> None:
+    """The id that would be lifted out of it is not."""
+    [rejected] = both(REGISTRATIONS, [{"id": 1, "user": float("nan")}]).rejected
+    assert "user_id" not in rejected.reason
+
+
 def test_too_many_unreadable_rows_are_refused(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten may be set aside in any case, more only up to the share; the verdict comes with the last page."""
     monkeypatch.setattr("analytics_assets.extract.reading.BATCH_ROWS", 1)

@@ -178,9 +178,10 @@ def test_a_body_in_parts_is_read(api: ContractApi) -> None:
     assert read(Sync()) == ["1"]
 
 
-def test_a_text_that_never_ends_is_noticed_at_once(api: ContractApi) -> None:
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_text_that_never_ends_is_noticed_at_once(api: ContractApi, end: bytes) -> None:
     """Two million quotes behind backslashes in a text that is cut off take no longer than as many letters."""
-    api.always["users"] = body(b'{"data":{"users":[{"id":1,"email":"' + b'\\"' * 2_000_000)
+    api.always["users"] = body(b'{"data":{"users":[{"id":1,"email":"' + b'\\"' * 2_000_000 + end)
     assert "is not JSON" in refused()
     assert api.calls["users"] == 2
 

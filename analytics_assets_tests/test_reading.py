@@ -2,11 +2,14 @@
 
 import threading
 import time
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
 
+from analytics_assets.extract import reading as reading_module
+from analytics_assets.extract.batches import Typed, typed
 from analytics_assets.extract.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
 from analytics_assets_tests.reading import batches, reading
@@ -20,7 +23,7 @@ def read(depth: int, monkeypatch: pytest.MonkeyPatch, known_pages: int = 0) -> t
         with reading(sync) as begun:
             tables = list(batches(begun))
     finally:
-        assert not [thread for thread in threading.enumerate() if thread.name == "reader"]
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "typing"))]
     ids = [key for table in tables for key in table["id"].to_pylist()]
     return ids, [page for table in tables for page in table["_page"].to_pylist()], sync
 
@@ -96,6 +99,49 @@ def test_what_is_read_waits_for_nobody_to_take_it(api: ContractApi, monkeypatch:
         assert api.calls["users"] == len(begun.log) == 100
         assert sum(batch.num_rows for batch in batches(begun)) == 10_000
     assert api.calls["users"] == 100
+
+
+def test_one_batch_is_typed_ahead(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a batch is loaded the next is typed, and no other: what has been read waits on the disk."""
+    began = SimpleQueue[int]()
+
+    def noted(*given: Any) -> Typed:
+        began.put(given[3])
+        return typed(*given)
+
+    monkeypatch.setattr(reading_module, "typed", noted)
+    monkeypatch.setattr(reading_module, "BATCH_ROWS", 100)
+    api.rows["users"] = [{"id": number} for number in range(400)]
+    with reading() as begun:
+        assert begun.has_ended.wait(20)
+        assert len(begun.log) == 4
+        for page in range(1, 5):
+            assert began.get(timeout=20) == page
+            assert began.empty()
+            assert begun.batch()[1] is (page < 4)
+
+
+def test_an_error_in_typing_comes_at_once(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for pages that are still to be read."""
+    hanging = threading.Event()
+
+    def failing(*_: Any) -> Typed:
+        raise MemoryError
+
+    def answer(handler: Handler) -> None:
+        if page_of(handler) == 3:
+            hanging.wait(20)
+        handler.send(200, api.render("users", page_of(handler), 100))
+
+    monkeypatch.setattr(reading_module, "typed", failing)
+    monkeypatch.setattr(reading_module, "BATCH_ROWS", 100)
+    api.rows["users"] = [{"id": number} for number in range(400)]
+    api.always["users"] = answer
+    with reading() as begun:
+        with pytest.raises(MemoryError):
+            begun.batch()
+        assert not begun.has_ended.is_set()
+        hanging.set()
 
 
 def test_pages_ahead_of_their_turn_are_never_more_than_may_be_in_flight(

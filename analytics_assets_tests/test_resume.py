@@ -220,6 +220,17 @@ def test_a_refusal_keeps_what_was_read(broken: ContractApi, materialize: Materia
     assert calls_of(result) <= 10 + 4 + int(os.environ["READ_AHEAD"])
 
 
+def test_a_key_that_no_header_carries_keeps_what_was_read(
+    broken: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever mistypes the key has not to read everything again with the right one."""
+    with monkeypatch.context() as mistyped:
+        mistyped.setenv("API_KEY", "half\nother-half")
+        assert not materialize("users").success
+    assert materialize("users").success
+    assert asked(broken, up_to=90) == [1, 45, 90, 90]
+
+
 @pytest.mark.parametrize("answer", [status(404), body(b'{"data": {}}')])
 def test_a_last_page_that_is_gone_makes_it_start_over(
     broken: ContractApi, materialize: Materialize, query: Query, answer: Answer

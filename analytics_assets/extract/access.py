@@ -7,14 +7,16 @@ import requests
 from dlt.common.configuration import configspec
 from dlt.sources.helpers.rest_client.auth import AuthConfigBase
 
+from analytics_assets.extract.faults import Fault
+
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class MissingKey(Exception):
+class MissingKey(Fault):
     """There is no usable token."""
 
 
-class InsecureUrl(Exception):
+class InsecureUrl(Fault):
     """The token would travel in the clear."""
 
 

@@ -19,9 +19,9 @@ Raw = msgspec.Raw
 MARK = b"\xff".decode("utf-8", "surrogateescape") + token_hex(4)
 TEXT = r'(?:[^"\\]++|\\.)*+'  # possessive, so that one that never ends takes no longer than one that does
 MARKED = re.compile(rf'"{MARK}{TEXT}"')
-TOKEN = re.compile(rf'"{TEXT}(?:"|\Z)|NaN|-?Infinity|[\[\]{{}}]', re.DOTALL)
+TOKEN = re.compile(rf'"{TEXT}(?:"|\\?\Z)|NaN|-?Infinity|[\[\]{{}}]', re.DOTALL)
 SPACED = re.compile(rf'\s|[\[{{]\s|\{{"{TEXT}"(?:\s|:\s)'.encode())  # JSON with blanks between its tokens
-NULL = b"null"
+NULL = Raw(b"null")
 DEEPEST = 250  # levels of a body that had to be repaired
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 Fields = dict[str, Raw]
@@ -38,11 +38,11 @@ class Seen(NamedTuple):
 def decoder_of(resource: str, row: Any) -> msgspec.json.Decoder[Any]:
     """Reads an answer whose rows are such."""
     data = msgspec.defstruct("Data", [("rows", list[row])], rename={"rows": resource})
-    return msgspec.json.Decoder(msgspec.defstruct("Answer", [("data", data), ("has_more", Raw, Raw(b"null"))]))
+    return msgspec.json.Decoder(msgspec.defstruct("Answer", [("data", data), ("has_more", Raw, NULL)]))
 
 
 class _Row(msgspec.Struct, gc=False):
-    id: Raw
+    id: Raw = NULL
 
 
 def look(resource: str, body: bytes, where: str) -> Seen:
@@ -53,17 +53,17 @@ def look(resource: str, body: bytes, where: str) -> Seen:
     try:
         answer = decoder_of(resource, _Row).decode(body)
         ids = [bytes(row.id) for row in answer.data.rows]
-        if NULL in ids:
+        if bytes(NULL) in ids:
             raise msgspec.ValidationError("such rows are told apart by all that is in them")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = _answer(resource, body)
         if answer is None:
             _check(body)
-        if answer is None or (answer.data.rows and not any(map(is_object, answer.data.rows))):
+        if answer is None or (answer.data.rows and not any(map(_is_object, answer.data.rows))):
             what = f"there is no list of objects at 'data.{resource}' of the answer"
             raise UnexpectedAnswer(f"{where}: {what}; {ADDRESS}, or ask what has changed") from None
-        known = [bytes((fields(row) or {}).get("id", NULL)) for row in answer.data.rows]
-        ids = [bytes(row) if key == NULL else key for key, row in zip(known, answer.data.rows, strict=True)]
+        known = [fields(row)[0].get("id", NULL) for row in answer.data.rows]
+        ids = [bytes(row if key == NULL else key) for key, row in zip(known, answer.data.rows, strict=True)]
     try:
         more = msgspec.json.decode(answer.has_more)
         return Seen(ids, None if more is None else str2bool(str(more)))
@@ -77,12 +77,14 @@ def rows(resource: str, body: bytes) -> list[Raw]:
     return list(answer.data.rows) if answer else []
 
 
-def fields(row: Raw) -> Fields | None:
-    """The JSON of each field of a row; None where it is no object, or a name is no text."""
+def fields(row: Raw) -> tuple[Fields, str]:
+    """The JSON of each field of a row, and why the row cannot be read, where that is so: what can be is its id."""
+    if not _is_object(row):
+        return {}, "it is no object"
     try:
-        return msgspec.json.decode(row, type=Fields) if is_object(row) else None
+        return msgspec.json.decode(row, type=Fields), ""
     except UnicodeDecodeError:
-        return None
+        return {"id": msgspec.json.decode(row, type=_Row).id}, "the name of a field is no text"
 
 
 def ascii_text(row: Raw) -> str:
@@ -106,8 +108,7 @@ def compact(body: bytes) -> bytes:
     return msgspec.json.format(body, indent=-1) if SPACED.match(body) else body
 
 
-def is_object(row: Raw) -> bool:
-    """Whether the JSON of a row begins as that of an object."""
+def _is_object(row: Raw) -> bool:
     return bytes(row)[:1] == b"{"
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_assets.extract import values
-from analytics_assets.extract.answer import Raw, ascii_text, fields, is_object, rows
+from analytics_assets.extract.answer import NULL, Raw, ascii_text, fields, rows
 from analytics_assets.extract.structs import Structs
 from analytics_assets.extract.sync import Rejected
 from analytics_assets.schema import (
@@ -59,12 +59,10 @@ def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_
     """As `typed`; a row that cannot be read is set aside with what is wrong, and costs no other."""
     pages = [rows(table.name, body) for body in bodies]
     texts, numbers = [row for page in pages for row in page], _numbers(pages, first_page)
-    objects = [fields(row) for row in texts]
-    no_object = {True: "the name of a field is no text", False: "it is no object"}
-    reasons = {index: [no_object[is_object(texts[index])]] for index, found in enumerate(objects) if found is None}
-    known = [found or {} for found in objects]
+    known, problems = zip(*map(fields, texts), strict=True) if texts else ((), ())
+    reasons = {index: [problem] for index, problem in enumerate(problems) if problem}
     extras = [{name: found[name] for name in sorted(found.keys() - {*table.fields})} for found in known]
-    found: dict[str, Sequence[Raw]] = {name: [row.get(name, values.NULL) for row in known] for name in table.fields}
+    found: dict[str, Sequence[Raw]] = {name: [row.get(name, NULL) for row in known] for name in table.fields}
     arrays = {
         column.name: _read(column.name, column.type, found[column.name], reasons, _inside(found, column))
         for column in table.columns
@@ -72,7 +70,7 @@ def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_
     }
     arrays[EXTRA_FIELDS] = _read(EXTRA_FIELDS, JSON, [values.as_object(extra) for extra in extras], reasons)
     for index, key in enumerate(found[table.key]):
-        if key == values.NULL and objects[index] is not None:
+        if key == NULL and not problems[index]:
             reasons.setdefault(index, []).append(f"there is no {table.key!r}")
     keys = arrays[table.key].to_pylist()
     rejected = [
@@ -113,7 +111,7 @@ def _inside(found: Mapping[str, Sequence[Raw]], column: Column) -> Sequence[Any]
     """The ids of embedded objects, be it `{"id": ...}` or `{<name>: {"id": ...}}`; a bare value is the id itself."""
     if (name := column.lifted_from) is None:
         return ()
-    objects = [values.decoded(value) for value in found[name]]
+    objects = [None if (value := values.decoded(one)) is values.NO_VALUE else value for one in found[name]]
     inner = [v[name] if isinstance(v, dict) and isinstance(v.get(name), dict) else v for v in objects]
     return [v.get("id") if isinstance(v, dict) else v for v in inner]
 

@@ -39,6 +39,10 @@ class Kind(NamedTuple):
     again: bool
     text: str = ""
 
+    def beside(self, what: str) -> str:
+        """The message of a fault: what has happened, and what can be done, if anything."""
+        return f"{what}; {self.text}" if self.text else what
+
 
 ADDRESS = "check API_BASE_URL and API_RESOURCE_PATH"
 PASSES, STAYS = Kind(True), Kind(False)
@@ -60,7 +64,6 @@ GONE = frozenset({404, 410})  # what a server may say of a page behind the last 
 ERRORS: Sequence[tuple[type[BaseException], Kind]] = (
     (ssl.SSLEOFError, Kind(True, "the connection broke off")),
     (ssl.SSLError, Kind(False, "no secure connection")),
-    (aiohttp.ServerFingerprintMismatch, Kind(False, "no secure connection")),
     (aiohttp.InvalidURL, Kind(False, f"no URL; {ADDRESS}")),
     (aiohttp.NonHttpUrlClientError, Kind(False, f"no URL; {ADDRESS}")),
     (aiohttp.ServerTimeoutError, Kind(True, "timed out: no connection, or nothing more came")),
@@ -84,18 +87,18 @@ def of_status(status: int, url: str, asked: float | None, patience: float) -> Fa
     kind = STATUSES.get(status, STAYS)
     where = f"HTTP {status} from {url}"
     if asked is None or status < 400:  # with a redirect it is said for following that
-        return Fault(f"{where}; {kind.text}" if kind.text else where, kind.again, status)
+        return Fault(kind.beside(where), kind.again, status)
     if asked > patience:
         wait = f"it asks to wait {asked:.0f} s, longer than {patience:.0f} s"
         return Impatient(f"{where}: {wait}; run again later", status=status)
-    return Fault(f"{where}; {kind.text}" if kind.again and kind.text else where, True, status, asked)
+    return Fault(kind.beside(where) if kind.again else where, True, status, asked)
 
 
 def of_error(error: BaseException, url: str, seconds: float) -> Fault:
     """The fault of an exchange that ended with an error; a whole one may take so many seconds."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         kind = STATUSES.get(error.status, STAYS)
-        return Fault(f"{url}: the proxy refused (HTTP {error.status}){f'; {kind.text}' * bool(kind.text)}", kind.again)
+        return Fault(kind.beside(f"{url}: the proxy refused (HTTP {error.status})"), kind.again)
     links = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
     kind = next(kind for sort, kind in ERRORS if any(isinstance(link, sort) for link in links))
     system = getattr(error, "os_error", None) if isinstance(error, aiohttp.ClientConnectorError) else error

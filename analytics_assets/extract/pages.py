@@ -50,10 +50,6 @@ class PageLog:
         start = self._ends[page - 1] + HEAD.size
         return self._read(start, self._ends[page] - start)
 
-    def size(self, page: int) -> int:
-        """Bytes of a page's body."""
-        return self._ends[page] - self._ends[page - 1] - HEAD.size
-
     @property
     def started_at(self) -> datetime:
         """When its first page was read."""

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -55,36 +55,37 @@ class Reading:
     def __init__(self, table: Table, sync: Sync) -> None:
         self.table, self.sync = table, sync
         self.is_open: Future[None] = Future()  # done when no other run reads the resource any more
-        self.is_read = asyncio.Event()  # set when no page will be added any more
-        self.has_ended = threading.Event()  # set when no batch will be added any more
+        self.has_ended = threading.Event()  # set when no page will be added any more
         self._most_ahead, self._most_pages = int(os.environ["READ_AHEAD"]), int(os.environ["MOST_PAGES"])
         self._ahead: dict[int, asyncio.Task[Page]] = {}
         self._last = self._most_pages  # behind which nothing is asked for
-        self._pages: asyncio.Queue[tuple[range, bool]] = asyncio.Queue()  # those of a batch, and if it is the last
-        self._has_room = asyncio.Event()  # for a batch that waits to be loaded
-        self._has_room.set()
-        self._batches: SimpleQueue[tuple[Typed, bool] | None] = SimpleQueue()
+        self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and if it is the last
+        self._structs, self._typing = Structs(table), ThreadPoolExecutor(1, "typing")
+        self._next: Future[tuple[Typed, bool]]
         self._error: BaseException | None = None
         self._gave_rows = False
+        self.task: asyncio.Task[None]
         self.log: PageLog  # when it is open
         # One thread takes it, another gives it back.
         self._lock = FileLock(Path(os.environ["DLT_DATA_DIR"]) / f"{table.name}.lock", thread_local=False)
 
     def begin(self, client: Client, before: Sequence["Reading"]) -> None:
         """Read the pages, when others that go before have been read."""
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(self._read(client, before))
-        self._task.add_done_callback(self._note_end)
+        self.task = asyncio.create_task(self._read(client, [reading.task for reading in before]))
+        self.task.add_done_callback(self._note_end)
+        self._next = self._typing.submit(self._type_next)
 
     def end(self) -> None:
         """Read no further."""
-        self._task.cancel()
+        self.task.cancel()
 
     def close(self, is_kept: bool = True) -> None:
-        """Let other runs have the resource. Its pages are gone, or kept for the next time."""
+        """When it has ended, let other runs have the resource. Its pages are gone, or kept for the next time."""
         try:
+            self._typing.shutdown()
             if self.is_open.done() and not self.is_open.exception():
-                self.log.close() if is_kept else self.log.remove()
+                # A window that was broken off is read from its beginning.
+                self.log.close() if is_kept and self.sync.window_start is None else self.log.remove()
         finally:
             self._lock.release()
 
@@ -93,29 +94,12 @@ class Reading:
         self._error = given_up if task.cancelled() else task.exception()
         if self._error and not self.is_open.done():
             self.is_open.set_exception(self._error)
-        self.is_read.set()
         self.has_ended.set()
-        self._batches.put(None)  # wakes who waits for what an error has kept from coming
+        self._ready.put((range(0), True))  # wakes who waits for what an error has kept from coming
 
-    async def _read(self, client: Client, before: Sequence["Reading"]) -> None:
-        for reading in before:
-            await reading.is_read.wait()
-        await self._open()
-        typing = asyncio.create_task(self._type())
-        try:
-            if len(self.log):
-                await self._resume(client)
-            await self._fetch(client)
-            self.is_read.set()
-            await typing
-        finally:
-            tasks = [*self._ahead.values(), typing]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _open(self) -> None:
-        """Keep other runs out, and open the log of what was read before, if that goes on."""
+    async def _read(self, client: Client, before: "list[asyncio.Task[None]]") -> None:
+        if before:
+            await asyncio.wait(before)
         await self._take_lock()
         self.sync.started_at = self.sync.began_at = datetime.now(UTC)
         self.log = await in_thread(page_log, self.table)
@@ -127,6 +111,14 @@ class Reading:
             self.log.keep(0)
         self._url = page_url(self.table, self.sync.window_start, self.sync.started_at)
         self.is_open.set_result(None)
+        try:
+            if len(self.log):
+                await self._resume(client)
+            await self._fetch(client)
+        finally:
+            for task in self._ahead.values():
+                task.cancel()
+            await asyncio.gather(*self._ahead.values(), return_exceptions=True)
 
     async def _take_lock(self) -> None:
         """Wait for a lock that is freed at once when its holder is killed."""
@@ -161,7 +153,7 @@ class Reading:
                 logger.info("%s: %s rows read, %s pages", self.table.name, f"{self.sync.rows:,}", f"{page:,}")
             rows, size = rows + len(seen.ids), size + len(body)
             if rows >= BATCH_ROWS or size >= BATCH_BYTES or not has_more:
-                self._pages.put_nowait((range(first, page + 1), not has_more))
+                self._ready.put((range(first, page + 1), not has_more))
                 first, rows, size = page + 1, 0, 0
             if not has_more:
                 return
@@ -229,16 +221,13 @@ class Reading:
         """Whether all of it is there, for nobody to wait, and is no more than a batch."""
         return self.has_ended.is_set() and self.sync.rows <= BATCH_ROWS
 
-    async def _type(self) -> None:
-        """Type each batch when the one before it has been taken."""
-        structs, is_last = Structs(self.table), False
-        while not is_last:
-            pages, is_last = await self._pages.get()
-            await self._has_room.wait()
-            self._has_room.clear()
-            bodies = [self.log[page] for page in pages]
-            batch = await in_thread(typed, structs, self.table, bodies, pages.start, self.sync.started_at)
-            self._batches.put((batch, is_last))
+    def _type_next(self) -> tuple[Typed, bool]:
+        """The next batch, waiting for its pages, and whether it is the last. Raises what ended the reading."""
+        pages, is_last = self._ready.get()
+        if self._error:
+            raise self._error
+        bodies = [self.log[page] for page in pages]
+        return typed(self._structs, self.table, bodies, pages.start, self.sync.started_at), is_last
 
     def batch(self) -> tuple[pa.Table | None, bool]:
         """The next rows, about `BATCH_ROWS` or all that are left, waiting for them; and whether there are more.
@@ -246,12 +235,9 @@ class Reading:
         None if no row of these can be read; but where a reading gives none at all, a table without rows at its end.
         With the last comes the verdict, `TooFewRows` or `TooManyRejected`. Raises what ended the reading.
         """
-        found = self._batches.get()
-        if found is None or self._error:
-            raise self._error or RuntimeError("there are no more batches")
-        (batch, rejected, extra_fields), is_last = found
+        (batch, rejected, extra_fields), is_last = self._next.result()
         if not is_last:
-            self._loop.call_soon_threadsafe(self._has_room.set)
+            self._next = self._typing.submit(self._type_next)
         self.sync.rejected += rejected
         self.sync.extra_fields |= extra_fields
         self.sync.filled |= {name for name in batch.column_names if batch[name].null_count < batch.num_rows}

@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import Fields, Raw, compact, decoder_of
+from analytics_assets.extract.answer import NULL, Fields, Raw, compact, decoder_of
 from analytics_assets.extract.values import READERS
 from analytics_assets.schema import BOOLEAN, EMAIL, EXTRA_FIELDS, ID, JSON, NUMBER, TEXT, TIME, Table, Type
 
@@ -23,7 +23,7 @@ KINDS: Mapping[Type, tuple[Any, Any]] = {
     ID: (str | INTEGER | None, None),
     TEXT: TEXTS,
     EMAIL: TEXTS,
-    JSON: (Raw, Raw(b"null")),  # as the API spells it, so that no digit is lost
+    JSON: (Raw, NULL),  # as the API spells it, so that no digit is lost
     TIME: (str | float | None, None),
     BOOLEAN: (bool | None, None),
     NUMBER: (float | None, None),

@@ -14,14 +14,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import MARK, Fields, Raw, in_utf8
+from analytics_assets.extract.answer import MARK, NULL, Fields, Raw, in_utf8
 from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
 LEAST_MILLISECONDS = 100_000_000_000
 EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
-NULL = Raw(b"null")
 ESCAPED = re.compile(r"\\(u0000|.)")
 NUL = {"\\u0000": "\\ufffd"}
 NO_VALUE = object()  # stands for what no value can be made of; no type reads it
@@ -40,12 +39,11 @@ class Reader(NamedTuple):
 
 def decoded(value: Raw, of_type: Type | None = None) -> Any:
     """What a value of JSON says; for a column of JSON, or for what is no text in one of texts, the JSON itself."""
-    text = bytes(value)
-    if text == b"null":
+    if value == NULL:
         return None
     try:
-        if of_type is JSON or (of_type in (TEXT, EMAIL) and text[:1] != b'"'):
-            return _json_text(text.decode())
+        if of_type is JSON or (of_type in (TEXT, EMAIL) and bytes(value)[:1] != b'"'):
+            return _json_text(bytes(value).decode())
         return msgspec.json.decode(value)
     except (ValueError, RecursionError):
         return NO_VALUE
