@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         resource = url.path.rpartition("/")[2]
         self.api.calls[resource] += 1
         query = {name: int(value) for name, [value] in parse_qs(url.query).items()}
-        self.api.pages.append((resource, query["page"]))
+        self.api.pages.append((resource, query.get("page", 0)))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.api.sent[token] += 1
         if token not in self.api.tokens:
