@@ -7,6 +7,6 @@ them and `picture` draws it, and `published` is the copy that analysts read, `di
 `history` they ask, and whose files `event_log` keeps open. `schema` says what each table is.
 """
 
-from analytics_assets import environment
+from analytics_assets import settings
 
-environment.load()  # here, so that no way of starting is without it: both dlt and Dagster read it when imported
+settings.load()  # here, so that no way of starting is without it: both dlt and Dagster read it when imported

@@ -22,14 +22,16 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
-from analytics_assets import environment, history, ledger, warehouse
-from analytics_assets.environment import DEFAULTS, PROJECT, SAMPLE
+from analytics_assets import settings
+from analytics_assets.defs import history
+from analytics_assets.load import ledger, warehouse
+from analytics_assets.settings import DEFAULTS, PROJECT, SAMPLE
 from analytics_assets.extract.access import InsecureUrl, check, shown
 from analytics_assets.extract.threads import in_thread
-from analytics_assets.report import failures_of, report
+from analytics_assets.defs.report import failures_of, report
 from analytics_assets.sample_api.process import running
-from analytics_assets.schema import RESOURCES
-from analytics_assets.warehouse import MixedData, SameFile, Unavailable
+from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.load.warehouse import MixedData, SameFile, Unavailable
 
 # Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
 LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}
@@ -171,11 +173,11 @@ def main() -> int:
     serve.add_argument("--port", type=int, help="default: 3000, or 3001 where it is read-only")
     arguments = parser.parse_args()
     try:
-        environment.check()
+        settings.check()
         if arguments.command == "run":
             return run()
         return ui(arguments.port or 3000 + arguments.read_only, arguments.read_only)
-    except (Refused, SameFile, MixedData, Unavailable, environment.WrongSetting) as refusal:
+    except (Refused, SameFile, MixedData, Unavailable, settings.WrongSetting) as refusal:
         print(refusal, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -2,14 +2,14 @@
 
 import dagster as dg
 
-from analytics_assets import assets, automation, checks, marts, reference, trust
+from analytics_assets.defs import ingestion, automation, checks, marts, reference, trust
 
 defs = dg.Definitions(
-    assets=trust.trusted([*assets.assets, *marts.assets, *reference.assets]),
+    assets=trust.trusted([*ingestion.assets, *marts.assets, *reference.assets]),
     asset_checks=checks.checks,
     jobs=automation.jobs,
     schedules=automation.schedules,
     sensors=automation.sensors,
-    resources={"reader": assets.reader},
+    resources={"reader": ingestion.reader},
     executor=dg.in_process_executor,  # one import of the stack a run, and no writer that outlives it
 )

@@ -20,7 +20,7 @@ from typing import Any
 import requests
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
-from analytics_assets.environment import PROJECT
+from analytics_assets.settings import PROJECT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 90

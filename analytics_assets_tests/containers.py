@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics_assets.environment import PROJECT
+from analytics_assets.settings import PROJECT
 
 DEPLOY = PROJECT / "deploy"
 BIN = Path(sys.executable).parent

@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_assets import history
-from analytics_assets.schema import LEDGER, MARTS, RESOURCES, VIEWS
+from analytics_assets.defs import history
+from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS
 from analytics_assets_tests.conftest import Query
 from analytics_assets_tests.contract_api import ContractApi
 

@@ -17,12 +17,12 @@ import psycopg2
 import pytest
 from pyrate_limiter import Rate
 
-from analytics_assets import environment
+from analytics_assets import settings
 from analytics_assets.extract.api import page_log
 from analytics_assets.extract.budget import BLOCK, TABLE, Budget, FileStore, PostgresStore, budget
 from analytics_assets.extract.faults import Fault
-from analytics_assets.history import failure_text
-from analytics_assets.schema import RESOURCES
+from analytics_assets.defs.history import failure_text
+from analytics_assets.tables.schema import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
 from analytics_assets_tests.postgres import ADMIN, Server
@@ -175,7 +175,7 @@ def test_threads_that_come_first_at_the_same_time_share_one(monkeypatch: pytest.
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(take_one, range(8)))
     assert len(made) == 1
-    assert budget().left() == int(environment.DEFAULTS["API_CALLS_BURST"]) - 8
+    assert budget().left() == int(settings.DEFAULTS["API_CALLS_BURST"]) - 8
 
 
 def test_processes_share_the_budget(where: str) -> None:
@@ -255,8 +255,8 @@ def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.Monkey
 def test_a_budget_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """An address that the driver would misunderstand is said before anything starts, and nothing of it is shown."""
     monkeypatch.setenv("API_BUDGET_URL", url)
-    for ask in (budget, environment.check):
-        with pytest.raises(environment.WrongSetting, match=r"API_BUDGET_URL cannot be read; see \.env") as raised:
+    for ask in (budget, settings.check):
+        with pytest.raises(settings.WrongSetting, match=r"API_BUDGET_URL cannot be read; see \.env") as raised:
             ask()
         shown = "".join(traceback.format_exception(raised.value))
         assert not re.search("s3c|ret@|loader", shown)
@@ -267,8 +267,8 @@ def test_a_budget_without_the_driver_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setenv("API_BUDGET_URL", "postgresql://loader@127.0.0.1/db")
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     monkeypatch.delitem(sys.modules, "psycopg2.extensions", raising=False)
-    with pytest.raises(environment.WrongSetting, match=r"API_BUDGET_URL needs a driver: .*\[postgres\]"):
-        environment.check()
+    with pytest.raises(settings.WrongSetting, match=r"API_BUDGET_URL needs a driver: .*\[postgres\]"):
+        settings.check()
 
 
 def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

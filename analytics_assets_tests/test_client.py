@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from analytics_assets.extract.access import InsecureUrl, MissingKey
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.faults import STATUSES, Fault, Impatient
-from analytics_assets.extract.sync import Sync
+from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.contract_api import (
     TOKEN,
     Answer,

@@ -21,10 +21,10 @@ import pytest
 import requests
 from websockets.sync.client import connect
 
-from analytics_assets import history
+from analytics_assets.defs import history
 from analytics_assets.sample_api.data import SIZES
 from analytics_assets.sample_api.process import running
-from analytics_assets.schema import MARTS, REJECTED_ROWS, RESOURCES, SYNCS, VIEWS
+from analytics_assets.tables.schema import MARTS, REJECTED_ROWS, RESOURCES, SYNCS, VIEWS
 from analytics_assets_tests import postgres
 from analytics_assets_tests.browsing import wait_for
 from analytics_assets_tests.containers import DEPLOY, pages_kept

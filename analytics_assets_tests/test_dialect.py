@@ -9,8 +9,9 @@ import pytest
 import sqlglot
 from sqlglot.errors import ErrorLevel, UnsupportedError
 
-from analytics_assets import dialect, lineage
-from analytics_assets.schema import MARTS, VIEWS, comments
+from analytics_assets.load import dialect
+from analytics_assets.marts import lineage
+from analytics_assets.tables.schema import MARTS, VIEWS, comments
 from analytics_assets_tests.conftest import Query, materializing_in
 from analytics_assets_tests.contents import changed, differing, held, odd_rows, succeeded
 from analytics_assets_tests.contract_api import ContractApi

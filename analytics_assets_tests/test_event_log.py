@@ -7,7 +7,7 @@ from threading import Event
 import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from analytics_assets.event_log import OPEN_FILES, EventLog
+from analytics_assets.defs.event_log import OPEN_FILES, EventLog
 
 
 @dg.asset

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from analytics_assets.history import (
+from analytics_assets.defs.history import (
     PROCESS_TAG,
     end_lost_runs,
     follow_parents,

@@ -18,7 +18,7 @@ from dlt.extract.exceptions import ResourceExtractionError
 
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.reading import GivenUp
-from analytics_assets.extract.sync import Sync
+from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
 from analytics_assets_tests.reading import USERS, batches, read, reading

@@ -12,9 +12,10 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets import history, warehouse
+from analytics_assets.defs import history
+from analytics_assets.load import warehouse
 from analytics_assets.definitions import defs
-from analytics_assets.schema import RESOURCES
+from analytics_assets.tables.schema import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Query, run, start
 from analytics_assets_tests.contract_api import ContractApi
 
@@ -29,7 +30,7 @@ POINTS = {
 }
 OF_A_FILE = {
     "copy into staging": ("sql", r"COPY|INSERT INTO \"?analytics_staging"),
-    "publish": ("call", "analytics_assets.published:comments"),
+    "publish": ("call", "analytics_assets.load.published:comments"),
     "publish, before the last step": ("call", "pathlib:Path.replace"),
 }
 SOON = ("merge, rows deleted", "publish, before the last step")  # by `make test` as well

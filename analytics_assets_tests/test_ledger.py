@@ -6,7 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from analytics_assets import history, warehouse
+from analytics_assets.defs import history
+from analytics_assets.load import warehouse
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, body, status
 

@@ -5,10 +5,11 @@ from xml.etree import ElementTree
 import dagster as dg
 import pytest
 
-from analytics_assets import dictionary, lineage, picture
+from analytics_assets.marts import dictionary, lineage
+from analytics_assets.defs import picture
 from analytics_assets.definitions import defs
-from analytics_assets.lineage import Source, Unreadable
-from analytics_assets.schema import MARTS, TEXT, Column, Table
+from analytics_assets.marts.lineage import Source, Unreadable
+from analytics_assets.tables.schema import MARTS, TEXT, Column, Table
 
 MART = Table("mart", "One row.", (Column("a", TEXT, "An a."),))
 

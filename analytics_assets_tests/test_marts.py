@@ -7,9 +7,11 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets import history, lineage, marts, tables, warehouse
+from analytics_assets.defs import history, marts
+from analytics_assets.marts import lineage
+from analytics_assets.load import statements, warehouse
 from analytics_assets.definitions import defs
-from analytics_assets.schema import LEDGER, MARTS, RESOURCES, VIEWS
+from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, status
 
@@ -135,7 +137,7 @@ def test_a_failing_refill_leaves_the_old_rows(people: ContractApi, materialize: 
     materialize(*JOIN)
     broken = lineage.query(ENRICHED.name).replace("users.display_name", "cast('broken' AS bigint)")
     with warehouse.connection() as client, pytest.raises(Exception, match="broken"):
-        tables.refill(client, ENRICHED, broken)
+        statements.refill(client, ENRICHED, broken)
     assert enriched(query, "registration_id") == [("1",)]
 
 

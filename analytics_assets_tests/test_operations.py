@@ -11,8 +11,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets import warehouse
-from analytics_assets.environment import PROJECT
+from analytics_assets.load import warehouse
+from analytics_assets.settings import PROJECT
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.postgres import ADMIN, LOADER, PASSWORD, READER, Server

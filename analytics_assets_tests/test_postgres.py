@@ -11,10 +11,12 @@ import dagster as dg
 import pytest
 import requests
 
-from analytics_assets import environment, history, profile, warehouse
-from analytics_assets.environment import SAMPLE
+from analytics_assets import settings
+from analytics_assets.defs import history, column_profile
+from analytics_assets.load import warehouse
+from analytics_assets.settings import SAMPLE
 from analytics_assets.sample_api.process import running
-from analytics_assets.schema import MARTS, RESOURCES, VIEWS
+from analytics_assets.tables.schema import MARTS, RESOURCES, VIEWS
 from analytics_assets_tests import postgres
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run, start
 from analytics_assets_tests.contents import TABLES, changed, differing, held, odd_rows, succeeded
@@ -248,7 +250,7 @@ def test_a_missing_driver_is_said(
 ) -> None:
     """Without either of the two nothing is loaded in another way; the extra to install is named."""
     use(monkeypatch, UNREACHABLE)
-    code = f"import sys; sys.modules['{driver}'] = None; from analytics_assets.warehouse import connection as c; "
+    code = f"import sys; sys.modules['{driver}'] = None; from analytics_assets.load.warehouse import connection as c; "
     code += "c().__enter__()"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "the drivers for postgres are not installed: python -m pip install" in answer.stderr.splitlines()[-1]
@@ -265,10 +267,10 @@ def test_a_kind_of_warehouse_that_is_none_is_said(monkeypatch: pytest.MonkeyPatc
 def test_masking_that_would_not_happen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key for a copy that there will not be is no protection, and is not taken for one."""
     use(monkeypatch, UNREACHABLE)
-    environment.check()
+    settings.check()
     monkeypatch.setenv("MASKING_KEY", "0123456789abcdef")
-    with pytest.raises(environment.WrongSetting, match="MASKING_KEY masks the published copy"):
-        environment.check()
+    with pytest.raises(settings.WrongSetting, match="MASKING_KEY masks the published copy"):
+        settings.check()
 
 
 def test_distinct_values_are_counted_where_they_cannot_be_estimated(

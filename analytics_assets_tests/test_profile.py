@@ -3,9 +3,10 @@
 import dagster as dg
 import pytest
 
-from analytics_assets import profile, warehouse
-from analytics_assets.catalog import reading
-from analytics_assets.schema import MARTS, RESOURCES
+from analytics_assets.defs import column_profile
+from analytics_assets.load import warehouse
+from analytics_assets.defs.catalog import reading
+from analytics_assets.tables.schema import MARTS, RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi
 
@@ -79,9 +80,9 @@ def test_no_personal_data_is_shown(api: ContractApi, materialize: Materialize) -
     for name in (*RESOURCES, *MARTS):
         texts = shown(result, name)
         assert not [text for text in texts.values() if "secret" in text], name
-    assert lines(shown(result, "registrations")["preview"])["user_id"] == [f"`{profile.MASK}`", ""]
+    assert lines(shown(result, "registrations")["preview"])["user_id"] == [f"`{column_profile.MASK}`", ""]
     users = lines(shown(result, "users")["preview"])
-    assert users["email"] == users["extra_fields"] == [f"`{profile.MASK}`", ""]
+    assert users["email"] == users["extra_fields"] == [f"`{column_profile.MASK}`", ""]
     assert users["last_name"] == ["", ""]
 
 
@@ -135,5 +136,5 @@ def test_the_line_to_copy_reads_the_table(
     exec(statement, scope)
     assert eval(f"{expression}.fetchall()", scope)[0][0] == "7"
     monkeypatch.setattr(warehouse, "published_file", lambda: None)
-    monkeypatch.setattr("analytics_assets.catalog.published_file", lambda: None)
+    monkeypatch.setattr("analytics_assets.defs.catalog.published_file", lambda: None)
     assert reading("users") == "SELECT * FROM analytics.users"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from analytics_assets import environment
-from analytics_assets.environment import DEFAULTS, PROJECT
-from analytics_assets.schema import LEDGER, MARTS, RESOURCES, VIEWS, as_markdown
+from analytics_assets import settings
+from analytics_assets.settings import DEFAULTS, PROJECT
+from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS, as_markdown
 from analytics_assets_tests.screenshots import PICTURES
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
@@ -108,10 +108,10 @@ def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> N
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str) -> None:
     """What cannot mean anything is refused with the name of the setting and what it must be; the defaults are not."""
-    environment.check()
+    settings.check()
     monkeypatch.setenv(name, value)
-    with pytest.raises(environment.WrongSetting, match=f"^{re.escape(f'{name} is {value!r}, and must be {what}')}$"):
-        environment.check()
+    with pytest.raises(settings.WrongSetting, match=f"^{re.escape(f'{name} is {value!r}, and must be {what}')}$"):
+        settings.check()
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_what_cannot_mean_anything_is_refused_before_a_sync(
 ) -> None:
     """A key that masks nothing, or one path for all resources, is said before anything is read."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(environment.WrongSetting, match=f"^{name} {message}"):
-        environment.check()
+    with pytest.raises(settings.WrongSetting, match=f"^{name} {message}"):
+        settings.check()
 
 
 def test_every_picture_is_taken_by_the_command() -> None:

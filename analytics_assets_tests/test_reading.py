@@ -10,7 +10,7 @@ from dlt.extract.exceptions import ResourceExtractionError
 
 from analytics_assets.extract import reading as reading_module
 from analytics_assets.extract.batches import Typed, typed
-from analytics_assets.extract.sync import Sync
+from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
 from analytics_assets_tests.reading import batches, reading
 

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from analytics_assets.definitions import defs
-from analytics_assets.schema import LEDGER, MARTS, RESOURCES, SYNC_LOG, VIEWS
+from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, SYNC_LOG, VIEWS
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.test_profile import lines, shown

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from analytics_assets import assets, trust
+from analytics_assets.defs import ingestion, trust
 from analytics_assets.definitions import defs
 
 NODES = [defs.resolve_asset_graph().get(key) for key in sorted(defs.resolve_asset_graph().get_all_asset_keys())]
@@ -39,7 +39,7 @@ def test_the_grain_stands_above_the_columns() -> None:
 
 def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the repository's address an asset leads to the files that make it; without it to none."""
-    [users, *_] = [a for a in assets.assets if a.key.path == ["users"]]
+    [users, *_] = [a for a in ingestion.assets if a.key.path == ["users"]]
     for address, links in (("", []), ("https://git.example/blob/main/", ["source.py", "schema.py"])):
         monkeypatch.setenv("REPOSITORY_URL", address)
         [asset] = trust.trusted([users])

@@ -14,9 +14,9 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from analytics_assets import marts
+from analytics_assets.defs import marts
 from analytics_assets.definitions import defs
-from analytics_assets.schema import MARTS, RESOURCES
+from analytics_assets.tables.schema import MARTS, RESOURCES
 from analytics_assets_tests.browsing import LAPTOP, SECONDS, Ui, chromium, home, serving, wait_for
 from analytics_assets_tests.contract_api import TOKEN, status
 from analytics_assets_tests.contract_api import serving as serving_contract

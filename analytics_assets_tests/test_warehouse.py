@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock, Timeout
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from analytics_assets import warehouse
+from analytics_assets.load import warehouse
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 

@@ -21,12 +21,13 @@ import requests
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
-from analytics_assets import environment, warehouse
-from analytics_assets.assets import assets, reader
-from analytics_assets.automation import new_rows_sensor, schedules
+from analytics_assets import settings
+from analytics_assets.load import warehouse
+from analytics_assets.defs.ingestion import assets, reader
+from analytics_assets.defs.automation import new_rows_sensor, schedules
 from analytics_assets.extract.api import page_url
 from analytics_assets.sample_api.process import running
-from analytics_assets.schema import RESOURCES
+from analytics_assets.tables.schema import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Materialize, Query, run
 from analytics_assets_tests.contract_api import ContractApi, status
 
@@ -234,7 +235,7 @@ def test_the_sensor_knows_the_rows_that_windows_have_added(
         assert not isinstance(answer, list)
         return list(answer.asset_selection or []) if isinstance(answer, dg.RunRequest) else None
 
-    monkeypatch.setattr("analytics_assets.automation.RESOURCES", {"users": RESOURCES["users"]})
+    monkeypatch.setattr("analytics_assets.defs.automation.RESOURCES", {"users": RESOURCES["users"]})
     sync()
     for number in (300, 301):
         assert grown() is None
@@ -258,7 +259,7 @@ def test_a_ledger_of_before_is_one_of_whole_syncs(windows: ContractApi, sync: Me
 @pytest.mark.usefixtures("each_warehouse")
 def test_the_published_form_of_windows(materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample API's two windows, asked as in `.env.example`, give the rows of the last days; the log shows which."""
-    lines = [line.lstrip("#") for line in (environment.PROJECT / ".env.example").read_text().splitlines()]
+    lines = [line.lstrip("#") for line in (settings.PROJECT / ".env.example").read_text().splitlines()]
     for name, value in (line.split("=", 1) for line in lines if line.startswith("API_WINDOW_")):
         monkeypatch.setenv(name, value)
     with running("--token", "t", "--registrations", "2000", "--awarded-certifications", "300") as url:
@@ -313,7 +314,7 @@ def test_what_the_reconciliation_asks_for_is_read_whole(
     sync()
     sync()
     # As it is where there is a window.
-    automation = runpy.run_path(str(environment.PROJECT / "analytics_assets" / "automation.py"))
+    automation = runpy.run_path(str(settings.PROJECT / "analytics_assets" / "automation.py"))
     schedule, job = automation["reconciliation_schedule"], automation["reconciliation_job"]
     there = dg.Definitions(assets, jobs=[job], resources={"reader": reader}, executor=dg.in_process_executor)
     job = there.resolve_job_def(job.name)
@@ -353,5 +354,5 @@ def test_what_a_window_asks_for_is_sent_as_it_stands(monkeypatch: pytest.MonkeyP
 def test_a_window_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """A misspelled resource, or a path without a bound, is said with the setting's name before anything starts."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(environment.WrongSetting, match=f"{name} must name a resource in capitals, and be a path like"):
-        environment.check()
+    with pytest.raises(settings.WrongSetting, match=f"{name} must name a resource in capitals, and be a path like"):
+        settings.check()

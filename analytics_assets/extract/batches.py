@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from analytics_assets.extract import values
 from analytics_assets.extract.answer import NULL, Raw, ascii_text, fields, rows
 from analytics_assets.extract.structs import Structs
-from analytics_assets.extract.sync import Rejected
-from analytics_assets.schema import (
+from analytics_assets.tables.sync import Rejected
+from analytics_assets.tables.schema import (
     DELETED_AT,
     EXTRA_FIELDS,
     JSON,

@@ -12,7 +12,7 @@ from dlt.sources.rest_api.typing import EndpointResource
 
 from analytics_assets.extract.api import api
 from analytics_assets.extract.reading import Reading
-from analytics_assets.schema import Table, dlt_columns
+from analytics_assets.tables.schema import Table, dlt_columns
 
 
 class Batches(requests.Session):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from analytics_assets.extract.answer import NULL, Fields, Raw, compact, decoder_of
 from analytics_assets.extract.values import READERS
-from analytics_assets.schema import BOOLEAN, EMAIL, EXTRA_FIELDS, ID, JSON, NUMBER, TEXT, TIME, Table, Type
+from analytics_assets.tables.schema import BOOLEAN, EMAIL, EXTRA_FIELDS, ID, JSON, NUMBER, TEXT, TIME, Table, Type
 
 INTEGER = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 TEXTS = (str | None, None)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_assets.extract.answer import MARK, NULL, Fields, Raw, in_utf8
-from analytics_assets.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
+from analytics_assets.tables.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).

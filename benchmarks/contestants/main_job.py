@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 
-from analytics_assets.environment import DEFAULTS, PROJECT
+from analytics_assets.settings import DEFAULTS, PROJECT
 from benchmarks.contestants.clock import Task, task, timed
 
 

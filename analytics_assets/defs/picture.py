@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 from statistics import mean
 
-from analytics_assets.lineage import Lineage, Source
+from analytics_assets.marts.lineage import Lineage, Source
 
 GREY, BLUE, ORANGE, GREEN = "#767676", "#0072b2", "#d55e00", "#009e73"
 ROW, BOX, GAP, ARC = 20, 220, 190, 70  # heights and widths in pixels

@@ -17,9 +17,10 @@ import dlt
 import duckdb
 import sqlglot.expressions as sql
 
-from analytics_assets import dictionary, warehouse
-from analytics_assets.environment import WrongSetting
-from analytics_assets.schema import (
+from analytics_assets.marts import dictionary
+from analytics_assets.load import warehouse
+from analytics_assets.settings import WrongSetting
+from analytics_assets.tables.schema import (
     EMAIL,
     MARTS,
     PAGE,
@@ -31,7 +32,7 @@ from analytics_assets.schema import (
     comments,
     create_table,
 )
-from analytics_assets.warehouse import DATASET
+from analytics_assets.load.warehouse import DATASET
 
 logger = logging.getLogger(__name__)
 

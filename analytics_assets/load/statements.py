@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from analytics_assets.dialect import SqlClient
-from analytics_assets.schema import Table, comments, create_table
-from analytics_assets.warehouse import DATASET
+from analytics_assets.load.dialect import SqlClient
+from analytics_assets.tables.schema import Table, comments, create_table
+from analytics_assets.load.warehouse import DATASET
 
 
 def full_name(client: SqlClient, table: Table) -> str:

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from analytics_assets import marts
-from analytics_assets.schema import MARTS, RESOURCES, VIEWS
+from analytics_assets.defs import marts
+from analytics_assets.tables.schema import MARTS, RESOURCES, VIEWS
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*CodeReference")
 

@@ -17,8 +17,8 @@ from sqlglot.lineage import lineage
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
-from analytics_assets.schema import LEDGER, MARTS, RESOURCES, Table
-from analytics_assets.warehouse import DATASET
+from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, Table
+from analytics_assets.load.warehouse import DATASET
 
 TABLES: Mapping[str, Table] = {**RESOURCES, **MARTS, **LEDGER}
 SCHEMA: dict[str, Any] = {

@@ -25,8 +25,8 @@ from dlt.destinations.sql_client import SqlClientBase
 from filelock import BaseFileLock, FileLock, Timeout
 from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
-from analytics_assets.dialect import SqlClient
-from analytics_assets.environment import SAMPLE, WrongSetting
+from analytics_assets.load.dialect import SqlClient
+from analytics_assets.settings import SAMPLE, WrongSetting
 
 logger = logging.getLogger(__name__)
 

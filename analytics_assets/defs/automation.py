@@ -12,11 +12,11 @@ import dlt
 import requests
 from tenacity import retry, stop_after_attempt, wait_exponential
 
-from analytics_assets import history
-from analytics_assets.catalog import API_GROUP, MARTS_GROUP, REFERENCE_GROUP
+from analytics_assets.defs import history
+from analytics_assets.defs.catalog import API_GROUP, MARTS_GROUP, REFERENCE_GROUP
 from analytics_assets.extract.api import api_name, has_row, has_window
 from analytics_assets.extract.faults import Fault
-from analytics_assets.schema import RESOURCES, Table
+from analytics_assets.tables.schema import RESOURCES, Table
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*use_user_code_server")
 GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read

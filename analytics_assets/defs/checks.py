@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from analytics_assets import history, marts, warehouse
-from analytics_assets.dialect import SqlClient
-from analytics_assets.schema import MARTS, RESOURCES, TIME, Table
+from analytics_assets.defs import history, marts
+from analytics_assets.load import warehouse
+from analytics_assets.load.dialect import SqlClient
+from analytics_assets.tables.schema import MARTS, RESOURCES, TIME, Table
 
 EXAMPLES = 3
 FAR_FUTURE = "2100-01-01 00:00:00+00:00"

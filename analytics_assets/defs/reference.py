@@ -10,10 +10,12 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_assets import dictionary, history, profile, published, tables, warehouse
-from analytics_assets.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, reading, table_schema
-from analytics_assets.dialect import SqlClient
-from analytics_assets.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
+from analytics_assets.marts import dictionary
+from analytics_assets.defs import history, column_profile
+from analytics_assets.load import published, statements, warehouse
+from analytics_assets.defs.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, reading, table_schema
+from analytics_assets.load.dialect import SqlClient
+from analytics_assets.tables.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
 FIND = "To find one, type a part of its name into *Filter columns*; which of them are personal data is said below."
@@ -42,14 +44,14 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(name=view.name, specs=[spec])
     def make() -> dg.MaterializeResult[Any]:
         with warehouse.connection() as client:
-            if not tables.exists(client, SYNCS.name):  # before the first sync
-                tables.make_dataset(client)
-                tables.make(client, SYNCS)
+            if not statements.exists(client, SYNCS.name):  # before the first sync
+                statements.make_dataset(client)
+                statements.make(client, SYNCS)
             query = dict(dictionary.views(TABLES))[view]
-            tables.make_view(client, view, query)
+            statements.make_view(client, view, query)
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {view.name}") or [(0,)]
             metadata = _last_syncs(client) if view is SYNC_LOG else {}
-            name = tables.full_name(client, view)
+            name = statements.full_name(client, view)
         return dg.MaterializeResult(metadata={**metadata, "dagster/row_count": rows, "dagster/table_name": name})
 
     return make
@@ -62,7 +64,7 @@ def _last_syncs(client: SqlClient) -> dict[str, Any]:
         (
             [
                 f"{name}, since {since.astimezone(UTC):%d %b}" if since else name,
-                f"{time.astimezone(UTC):%Y-%m-%d %H:%M}".replace("-", profile.UNBROKEN_HYPHEN),
+                f"{time.astimezone(UTC):%Y-%m-%d %H:%M}".replace("-", column_profile.UNBROKEN_HYPHEN),
             ],
             counts,
         )
@@ -70,7 +72,7 @@ def _last_syncs(client: SqlClient) -> dict[str, Any]:
     ]
     header = "resource|at (UTC)|rows|rejected"
     return {
-        "last_syncs": dg.MetadataValue.md(profile.inline(header, lines)),
+        "last_syncs": dg.MetadataValue.md(column_profile.inline(header, lines)),
         "rejected_rows": sum(rejected for *_, rejected in last),
     }
 

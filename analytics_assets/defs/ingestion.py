@@ -18,15 +18,16 @@ from dlt import Pipeline
 from dlt.common.exceptions import TransientException
 from pydantic import Field
 
-from analytics_assets import history, ledger, profile, tables, warehouse
-from analytics_assets.catalog import API_GROUP, asset_spec
+from analytics_assets.defs import history, column_profile
+from analytics_assets.load import ledger, statements, warehouse
+from analytics_assets.defs.catalog import API_GROUP, asset_spec
 from analytics_assets.extract.api import api_name, has_window
 from analytics_assets.extract.budget import budget
 from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.source import Source
-from analytics_assets.extract.sync import Sync
-from analytics_assets.schema import RESOURCES, Table
+from analytics_assets.tables.sync import Sync
+from analytics_assets.tables.schema import RESOURCES, Table
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _metadata(
 ) -> dict[str, Any]:
     """What there is to say of a sync that has been loaded and entered."""
     with warehouse.connection() as client:
-        name, shown = tables.full_name(client, table), profile.of(client, table, counts.total)
+        name, shown = statements.full_name(client, table), column_profile.of(client, table, counts.total)
     metadata = {
         **shown,
         "dagster/row_count": counts.total,

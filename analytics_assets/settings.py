@@ -79,9 +79,9 @@ SHAPES = {  # of a setting a pattern, and what it must be
 def check() -> None:
     """Raise `WrongSetting` for what cannot mean anything, before anything is started that would need it."""
     # Not above: loading the environment comes first of all.
-    from analytics_assets import published
+    from analytics_assets.load import published
     from analytics_assets.extract import budget
-    from analytics_assets.schema import RESOURCES
+    from analytics_assets.tables.schema import RESOURCES
 
     for name, (pattern, what) in SHAPES.items():
         if not re.fullmatch(pattern, os.environ[name]):

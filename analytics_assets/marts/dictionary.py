@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import sqlglot.expressions as sql
 
-from analytics_assets import lineage
-from analytics_assets.dialect import OWN
-from analytics_assets.schema import ADDED, DATA_DICTIONARY, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Column, Table
-from analytics_assets.warehouse import DATASET
+from analytics_assets.marts import lineage
+from analytics_assets.load.dialect import OWN
+from analytics_assets.tables.schema import ADDED, DATA_DICTIONARY, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Column, Table
+from analytics_assets.load.warehouse import DATASET
 
 
 def views(tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:

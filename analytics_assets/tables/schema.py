@@ -414,5 +414,5 @@ def as_markdown(tables: Mapping[str, Table]) -> str:
 
 
 if __name__ == "__main__":
-    print("# The tables\n\nWritten by `make docs` from `analytics_assets/schema.py`.\n")  # noqa: T201
+    print("# The tables\n\nWritten by `make docs` from `analytics_assets/tables/schema.py`.\n")  # noqa: T201
     print(as_markdown({**RESOURCES, **MARTS, **LEDGER, **VIEWS}), end="")  # noqa: T201

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from analytics_assets import history, warehouse
+from analytics_assets.defs import history
+from analytics_assets.load import warehouse
 
 QUERY = "SELECT status, count(*) AS registrations FROM analytics.registrations_enriched GROUP BY status ORDER BY status"
 

@@ -1,0 +1,78 @@
+"""The marts: a SQL file each, and the assets that fill a table with what it gives.
+
+Which tables a mart is made from, its SQL says; what its columns mean, `schema.MARTS`.
+"""
+
+import time
+from typing import Any
+
+import dagster as dg
+
+from analytics_assets.defs import history, picture, column_profile
+from analytics_assets.marts import lineage
+from analytics_assets.load import statements, warehouse
+from analytics_assets.defs.catalog import MARTS_GROUP, asset_spec, column_lineage
+from analytics_assets.defs.glance import GLANCE
+from analytics_assets.tables.schema import MARTS, Table
+
+WHEN = "%Y-%m-%d %H:%M UTC"
+
+
+def sources(table: Table) -> list[str]:
+    """The tables that the mart is made from, its parents and theirs, sorted."""
+    read = lineage.of(table.name).reads
+    return sorted({*read, *(name for mart in read if mart in MARTS for name in sources(MARTS[mart]))})
+
+
+def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
+    """The sources of `table` that could not be made last time, each with when that was and of when its rows are."""
+    notes = {}
+    for parent in sources(table):
+        loaded = history.last_materialization(instance, parent)
+        run = history.last_run(instance, parent, but=loaded.run_id) if loaded else None
+        if loaded and run and run.is_failure_or_canceled:
+            [tried] = instance.get_run_records(dg.RunsFilter([run.run_id]))
+            notes[parent] = (
+                f"could not be made on {tried.create_timestamp:{WHEN}}; its rows are of {loaded.time:{WHEN}}"
+            )
+    return notes
+
+
+def _asset(table: Table) -> dg.AssetsDefinition:
+    read = lineage.of(table.name)
+    drawn = picture.embedded(picture.lineage(read), f"Where the columns of {table.name} come from")
+    spec = asset_spec(read.described(), MARTS_GROUP, "sql", read.reads).merge_attributes(
+        metadata={**column_lineage(read), "column_sources": dg.MetadataValue.md(drawn)}
+    )
+
+    @dg.multi_asset(
+        name=table.name,
+        specs=[spec.replace_attributes(automation_condition=history.follow_parents)],
+    )
+    def fill(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        started = time.monotonic()
+        with warehouse.connection() as client:
+            missing = [name for name in read.reads if not statements.exists(client, name)]
+            if missing:
+                raise dg.Failure(
+                    f"{table.name} needs {', '.join(missing)}, never loaded so far; materialize it first",
+                    allow_retries=False,
+                )
+            statements.refill(client, table, lineage.query(table.name))
+            [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
+            name = statements.full_name(client, table)
+            shown = {**GLANCE[table.name](client), **column_profile.of(client, table, rows)}
+        return dg.MaterializeResult(
+            metadata={
+                **shown,
+                "dagster/row_count": rows,
+                **{f"{parent}_behind": note for parent, note in behind(context.instance, table).items()},
+                "seconds": round(time.monotonic() - started, 2),
+                "dagster/table_name": name,
+            }
+        )
+
+    return fill
+
+
+assets = [_asset(table) for table in MARTS.values()]
