@@ -1,10 +1,8 @@
 """Six resources of a learning platform's REST API as Dagster assets, loaded with dlt and joined for analysts.
 
-The way of the data: `extract` reads the API and makes typed batches of its answers. `warehouse` takes the rows, told in
-its own SQL by `dialect`, `ledger` enters the sync, `marts` join the tables, `lineage` tells what comes from where in
-them and `picture` draws it, and `published` is the copy that analysts read, `dictionary` the views that explain both.
-`assets`, `catalog`, `profile`, `reference`, `checks`, `trust` and `automation` show all of it to Dagster, whose
-`history` they ask, and whose files `event_log` keeps open. `schema` says what each table is.
+The folders are in the order in which data goes through them: `tables` says what each table is; `extract` reads the API
+and makes typed rows of its answers; `load` puts them into the warehouse; `marts` joins them, one SQL file per mart;
+`defs` shows all of it to Dagster. `sample_api` stands in for the API.
 """
 
 from analytics_assets import settings

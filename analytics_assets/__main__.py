@@ -23,15 +23,15 @@ from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
 from analytics_assets import settings
-from analytics_assets.defs import history
-from analytics_assets.load import ledger, warehouse
-from analytics_assets.settings import DEFAULTS, PROJECT, SAMPLE
+from analytics_assets.defs import checked, history
+from analytics_assets.defs.report import failures_of, report
 from analytics_assets.extract.access import InsecureUrl, check, shown
 from analytics_assets.extract.threads import in_thread
-from analytics_assets.defs.report import failures_of, report
-from analytics_assets.sample_api.process import running
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.load import ledger, warehouse
 from analytics_assets.load.warehouse import MixedData, SameFile, Unavailable
+from analytics_assets.sample_api.process import running
+from analytics_assets.settings import DEFAULTS, PROJECT, SAMPLE
+from analytics_assets.tables.schema import RESOURCES
 
 # Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
 LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}
@@ -173,7 +173,7 @@ def main() -> int:
     serve.add_argument("--port", type=int, help="default: 3000, or 3001 where it is read-only")
     arguments = parser.parse_args()
     try:
-        settings.check()
+        checked.check()
         if arguments.command == "run":
             return run()
         return ui(arguments.port or 3000 + arguments.read_only, arguments.read_only)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from analytics_assets.defs import ingestion, automation, checks, marts, reference, trust
+from analytics_assets.defs import automation, checks, ingestion, marts, reference, trust
 
 defs = dg.Definitions(
     assets=trust.trusted([*ingestion.assets, *marts.assets, *reference.assets]),

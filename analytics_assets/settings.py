@@ -5,6 +5,7 @@ Every name that the project or its libraries are configured by, and that has a d
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -76,12 +77,9 @@ SHAPES = {  # of a setting a pattern, and what it must be
 }
 
 
-def check() -> None:
+def check(resources: Iterable[str]) -> None:
     """Raise `WrongSetting` for what cannot mean anything, before anything is started that would need it."""
     # Not above: loading the environment comes first of all.
-    from analytics_assets.load import published
-    from analytics_assets.extract import budget
-    from analytics_assets.tables.schema import RESOURCES
 
     for name, (pattern, what) in SHAPES.items():
         if not re.fullmatch(pattern, os.environ[name]):
@@ -94,11 +92,9 @@ def check() -> None:
         raise WrongSetting(
             "MASKING_KEY masks the published copy, which a server has not; grant columns, or views there"
         )
-    published.masking_key()
-    budget.database()
     if not _has(os.environ["API_RESOURCE_PATH"], resource="users"):
         raise WrongSetting(f"API_RESOURCE_PATH must be a path like {DEFAULTS['API_RESOURCE_PATH']}")
-    names = {f"{WINDOW}{name.upper()}" for name in RESOURCES}
+    names = {f"{WINDOW}{name.upper()}" for name in resources}
     for name in (name for name, value in os.environ.items() if name.upper().startswith(WINDOW) and value):
         if name not in names or not _has(os.environ[name], start=1, end=2):
             raise WrongSetting(

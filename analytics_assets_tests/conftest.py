@@ -13,8 +13,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets.load import warehouse
 from analytics_assets.definitions import defs
+from analytics_assets.load import warehouse
 from analytics_assets.settings import PROJECT
 from analytics_assets_tests import postgres
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, serving

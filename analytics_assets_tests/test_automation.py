@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from analytics_assets.defs import automation
 from analytics_assets.definitions import defs
+from analytics_assets.defs import automation
 from analytics_assets.tables.schema import MARTS, RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi, body, status

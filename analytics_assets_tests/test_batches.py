@@ -11,8 +11,8 @@ import pytest
 
 from analytics_assets.extract.batches import Typed, typed, value_by_value
 from analytics_assets.extract.structs import Structs
-from analytics_assets.tables.sync import Sync, TooFewRows, TooManyRejected
 from analytics_assets.tables.schema import EXTRA_FIELDS, RESOURCES, Table, arrow_schema
+from analytics_assets.tables.sync import Sync, TooFewRows, TooManyRejected
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.reading import read as read_all
 from analytics_assets_tests.reading import reading

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from analytics_assets.tables import schema
 from analytics_assets.settings import PROJECT
+from analytics_assets.tables import schema
 from analytics_assets_tests import postgres
 from analytics_assets_tests.containers import DEPLOY, image_environment, program, sandbox
 

@@ -11,7 +11,7 @@ from sqlglot.errors import ErrorLevel, UnsupportedError
 
 from analytics_assets.load import dialect
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import MARTS, VIEWS, comments
+from analytics_assets.tables.schema import MARTS, OWN, VIEWS, comments
 from analytics_assets_tests.conftest import Query, materializing_in
 from analytics_assets_tests.contents import changed, differing, held, odd_rows, succeeded
 from analytics_assets_tests.contract_api import ContractApi
@@ -26,9 +26,7 @@ def through_all(text: str, *_: Any) -> tuple[str, ...]:
     for other in NEVER_REACHED:
         sent = [there for statement in statements for there in translated(statement, other, str)]
         written = (there.replace("%%", "%").replace("%s", "?") for there in sent)
-        back = (
-            sqlglot.transpile(there, other, dialect.OWN, unsupported_level=ErrorLevel.RAISE)[0] for there in written
-        )
+        back = (sqlglot.transpile(there, other, OWN, unsupported_level=ErrorLevel.RAISE)[0] for there in written)
         # sqlglot reads BigQuery's as one name.
         statements = [there.replace('"INFORMATION_SCHEMA.TABLES"', "INFORMATION_SCHEMA.TABLES") for there in back]
     return tuple(statements)
@@ -61,7 +59,7 @@ def test_names_are_those_that_dlt_gives() -> None:
     assert translated(text, "snowflake", str.upper) == (
         'INSERT INTO "REJECTED_ROWS" ("ID", "ROW") SELECT "ID", \'Row 1%%\' FROM "USERS" AS "U" WHERE "U"."_PAGE" = %s',
     )
-    assert translated(text, dialect.OWN, str) == (text,)
+    assert translated(text, OWN, str) == (text,)
 
 
 def test_what_has_no_translation_is_refused() -> None:

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import dagster as dg
 import pytest
 
-from analytics_assets.marts import dictionary, lineage
-from analytics_assets.defs import picture
 from analytics_assets.definitions import defs
+from analytics_assets.defs import picture
+from analytics_assets.marts import dictionary, lineage
 from analytics_assets.marts.lineage import Source, Unreadable
 from analytics_assets.tables.schema import MARTS, TEXT, Column, Table
 

@@ -7,10 +7,10 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets.defs import history, marts
-from analytics_assets.marts import lineage
-from analytics_assets.load import statements, warehouse
 from analytics_assets.definitions import defs
+from analytics_assets.defs import history
+from analytics_assets.load import statements, warehouse
+from analytics_assets.marts import lineage
 from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, status
@@ -155,7 +155,7 @@ def test_a_parent_that_is_behind_is_named(
     """After a failed sync of one parent the join is made from what is there, and says which parent is how old."""
     people.rows["registrations"] = [{"id": 1, "user": {"id": 1}}]
     materialize(*JOIN)
-    assert marts.behind(instance, ENRICHED) == {}
+    assert history.behind(instance, lineage.sources(ENRICHED.name)) == {}
     people.always["users"] = status(404)
     people.rows["registrations"] += [{"id": 2, "user": {"id": 1}}]
     materialize("users")

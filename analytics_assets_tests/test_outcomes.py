@@ -9,10 +9,9 @@ from xml.etree import ElementTree
 import dagster as dg
 import pytest
 
-from analytics_assets.defs import checks
-from analytics_assets.marts import lineage
+from analytics_assets.defs import checks, glance
 from analytics_assets.load import warehouse
-from analytics_assets.marts import glance
+from analytics_assets.marts import lineage
 from analytics_assets.tables.schema import MARTS, Table
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi

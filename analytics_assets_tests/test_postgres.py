@@ -12,10 +12,10 @@ import pytest
 import requests
 
 from analytics_assets import settings
-from analytics_assets.defs import history, column_profile
+from analytics_assets.defs import checked, column_profile, history
 from analytics_assets.load import warehouse
-from analytics_assets.settings import SAMPLE
 from analytics_assets.sample_api.process import running
+from analytics_assets.settings import SAMPLE
 from analytics_assets.tables.schema import MARTS, RESOURCES, VIEWS
 from analytics_assets_tests import postgres
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run, start
@@ -267,17 +267,17 @@ def test_a_kind_of_warehouse_that_is_none_is_said(monkeypatch: pytest.MonkeyPatc
 def test_masking_that_would_not_happen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key for a copy that there will not be is no protection, and is not taken for one."""
     use(monkeypatch, UNREACHABLE)
-    settings.check()
+    checked.check()
     monkeypatch.setenv("MASKING_KEY", "0123456789abcdef")
     with pytest.raises(settings.WrongSetting, match="MASKING_KEY masks the published copy"):
-        settings.check()
+        checked.check()
 
 
 def test_distinct_values_are_counted_where_they_cannot_be_estimated(
     database: str, api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Postgres has no estimate, so among many rows, too, the number is exact."""
-    monkeypatch.setattr(profile, "FEW_ROWS", 100)
+    monkeypatch.setattr(column_profile, "FEW_ROWS", 100)
     api.rows["trainings"] = [{"id": n, "type": ["course", "video"][n % 2]} for n in range(300)]
     found = lines(shown(materialize("trainings"), "trainings")["profile"])
     assert (found["id"][1], found["type"][1]) == ("300", "2")

@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from analytics_assets.defs import column_profile
-from analytics_assets.load import warehouse
 from analytics_assets.defs.catalog import reading
+from analytics_assets.load import warehouse
 from analytics_assets.tables.schema import MARTS, RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi
@@ -60,7 +60,7 @@ def test_among_many_rows_distinct_values_are_estimated(
     api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The estimate is called one, has two digits, and is not more than there are values."""
-    monkeypatch.setattr(profile, "FEW_ROWS", 100)
+    monkeypatch.setattr(column_profile, "FEW_ROWS", 100)
     api.rows["trainings"] = [{"id": n, "type": ["course", "video"][n % 2]} for n in range(300)]
     found = lines(shown(materialize("trainings"), "trainings")["profile"])
     about = int(found["id"][1].removeprefix("~").replace(",", ""))

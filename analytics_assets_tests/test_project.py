@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from analytics_assets import settings
+from analytics_assets.defs import checked
 from analytics_assets.settings import DEFAULTS, PROJECT
 from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS, as_markdown
 from analytics_assets_tests.screenshots import PICTURES
@@ -81,7 +82,7 @@ def test_importing_needs_nothing_and_leaves_nothing(tmp_path: Path) -> None:
 def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> None:
     """What is set stays; what `.env` says comes next; what neither says has its default."""
     code = (
-        "import os; from pathlib import Path; from analytics_assets import environment as e; "
+        "import os; from pathlib import Path; from analytics_assets import settings as e; "
         "e.PROJECT = Path.cwd(); os.environ.pop('API_KEY', None); os.environ['NIGHTLY_CRON'] = 'set'; e.load(); "
         "print(os.environ['API_KEY'], os.environ['NIGHTLY_CRON'], os.environ['NIGHTLY_TIMEZONE'])"
     )
@@ -108,10 +109,10 @@ def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> N
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str) -> None:
     """What cannot mean anything is refused with the name of the setting and what it must be; the defaults are not."""
-    settings.check()
+    checked.check()
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.WrongSetting, match=f"^{re.escape(f'{name} is {value!r}, and must be {what}')}$"):
-        settings.check()
+        checked.check()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_what_cannot_mean_anything_is_refused_before_a_sync(
     """A key that masks nothing, or one path for all resources, is said before anything is read."""
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.WrongSetting, match=f"^{name} {message}"):
-        settings.check()
+        checked.check()
 
 
 def test_every_picture_is_taken_by_the_command() -> None:

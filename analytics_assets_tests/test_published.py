@@ -13,9 +13,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from analytics_assets.load.warehouse import SameFile, published_file
 from analytics_assets.settings import PROJECT, load
 from analytics_assets.tables.schema import EMAIL, MARTS, RESOURCES, SYNCS
-from analytics_assets.load.warehouse import SameFile, published_file
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.test_assets import failure_of

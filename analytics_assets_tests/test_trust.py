@@ -1,13 +1,16 @@
 """What every asset says about itself so that people can trust it."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 import pytest
 
-from analytics_assets.defs import ingestion, trust
 from analytics_assets.definitions import defs
+from analytics_assets.defs import ingestion, marts, reference, trust
+from analytics_assets.settings import PROJECT
 
 NODES = [defs.resolve_asset_graph().get(key) for key in sorted(defs.resolve_asset_graph().get_all_asset_keys())]
 CUT = 50  # characters of a description that the catalog shows
@@ -40,9 +43,18 @@ def test_the_grain_stands_above_the_columns() -> None:
 def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the repository's address an asset leads to the files that make it; without it to none."""
     [users, *_] = [a for a in ingestion.assets if a.key.path == ["users"]]
-    for address, links in (("", []), ("https://git.example/blob/main/", ["source.py", "schema.py"])):
+    for address, links in (("", []), ("https://git.example/blob/main/", ["extract/source.py", "tables/schema.py"])):
         monkeypatch.setenv("REPOSITORY_URL", address)
         [asset] = trust.trusted([users])
         references = asset.metadata_by_key[asset.key].get("dagster/code_references")
         urls = [link.url for link in references.code_references] if references else []
         assert urls == [f"https://git.example/blob/main/analytics_assets/{file}" for file in links]
+
+
+def test_every_link_leads_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each asset has a link to what makes it, and none to what is not there."""
+    monkeypatch.setenv("REPOSITORY_URL", PROJECT.as_uri())
+    for asset in trust.trusted([*ingestion.assets, *marts.assets, *reference.assets]):
+        for spec in asset.specs:
+            references = spec.metadata["dagster/code_references"].code_references
+            assert all(Path(urlsplit(link.url).path).is_file() for link in references), references

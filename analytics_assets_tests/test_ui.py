@@ -14,8 +14,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from analytics_assets.defs import marts
 from analytics_assets.definitions import defs
+from analytics_assets.marts import lineage
 from analytics_assets.tables.schema import MARTS, RESOURCES
 from analytics_assets_tests.browsing import LAPTOP, SECONDS, Ui, chromium, home, serving, wait_for
 from analytics_assets_tests.contract_api import TOKEN, status
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.ui
 ASSETS = sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
 ALONE = "data_dictionary"  # made from nothing but the declaration
 MADE = [name for name in ASSETS if name not in RESOURCES and name != ALONE]
-OF_USERS = ["users", *(name for name in MADE if name not in MARTS or "users" in marts.sources(MARTS[name]))]
+OF_USERS = ["users", *(name for name in MADE if name not in MARTS or "users" in lineage.sources(name))]
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,7 @@ def test_new_rows_are_fetched_and_the_marts_follow_once(page: Page, ui: Ui) -> N
     before, counts = newest(ui), {name: len(runs) for name, runs in ui.materialized().items()}
     ui.ask(f"mutation {{ startSensor(sensorSelector: {SENSOR}) {{ __typename }} }}")
     ui.steer("rows", trainings=3)
-    followers = [name for name in MADE if name not in MARTS or "trainings" in marts.sources(MARTS[name])]
+    followers = [name for name in MADE if name not in MARTS or "trainings" in lineage.sources(name)]
     settled(ui, "trainings", *followers, since=before)
     page.goto("/runs")
     expect(page.get_by_text("grown/trainings").first).to_be_visible()

@@ -22,10 +22,11 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
 from analytics_assets import settings
-from analytics_assets.load import warehouse
-from analytics_assets.defs.ingestion import assets, reader
+from analytics_assets.defs import checked
 from analytics_assets.defs.automation import new_rows_sensor, schedules
+from analytics_assets.defs.ingestion import assets, reader
 from analytics_assets.extract.api import page_url
+from analytics_assets.load import warehouse
 from analytics_assets.sample_api.process import running
 from analytics_assets.tables.schema import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Materialize, Query, run
@@ -314,7 +315,7 @@ def test_what_the_reconciliation_asks_for_is_read_whole(
     sync()
     sync()
     # As it is where there is a window.
-    automation = runpy.run_path(str(settings.PROJECT / "analytics_assets" / "automation.py"))
+    automation = runpy.run_path(str(settings.PROJECT / "analytics_assets" / "defs" / "automation.py"))
     schedule, job = automation["reconciliation_schedule"], automation["reconciliation_job"]
     there = dg.Definitions(assets, jobs=[job], resources={"reader": reader}, executor=dg.in_process_executor)
     job = there.resolve_job_def(job.name)
@@ -355,4 +356,4 @@ def test_a_window_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, nam
     """A misspelled resource, or a path without a bound, is said with the setting's name before anything starts."""
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.WrongSetting, match=f"{name} must name a resource in capitals, and be a path like"):
-        settings.check()
+        checked.check()

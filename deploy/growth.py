@@ -7,9 +7,9 @@ the sample API, and the history is as long.
 from collections.abc import Callable
 from math import ceil
 
-from analytics_assets.settings import DEFAULTS
 from analytics_assets.sample_api.data import SIZES, YEARS_OF_HISTORY
 from analytics_assets.sample_api.server import WINDOWS
+from analytics_assets.settings import DEFAULTS
 
 AN_HOUR, BURST = int(DEFAULTS["API_CALLS_PER_HOUR"]), int(DEFAULTS["API_CALLS_BURST"])
 PAGE_SIZE, MOST_PAGES = int(DEFAULTS["API_PAGE_SIZE"]), int(DEFAULTS["MOST_PAGES"])

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from analytics_assets.defs import history, marts
+from analytics_assets.defs import history
 from analytics_assets.load import warehouse
 from analytics_assets.load.dialect import SqlClient
+from analytics_assets.marts import lineage
 from analytics_assets.tables.schema import MARTS, RESOURCES, TIME, Table
 
 EXAMPLES = 3
@@ -180,7 +181,7 @@ def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResul
 
 def _current(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResult:
     """Warns which parent could not be made last time, and of when its rows are."""
-    notes = marts.behind(instance, table)
+    notes = history.behind(instance, lineage.sources(table.name))
     return dg.AssetCheckResult(
         passed=not notes,
         asset_key=table.name,

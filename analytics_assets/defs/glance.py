@@ -14,8 +14,8 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_assets.load.dialect import SqlClient
 from analytics_assets.defs.picture import BLUE, GREEN, GREY, ORANGE, embedded
+from analytics_assets.load.dialect import SqlClient
 
 INLINE = 1000  # characters of Markdown from which on the UI shows a link instead
 MONTHS = 24  # with more, four inks make a chart of more than the 15 kB that a page can load a hundred times

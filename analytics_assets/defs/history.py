@@ -4,7 +4,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import dagster as dg
 from dagster import AutomationCondition
 from dagster._core.errors import DagsterUserCodeUnreachableError
 
+WHEN = "%Y-%m-%d %H:%M UTC"
 PROCESS_TAG = ".dagster/analytics_assets/process"  # hidden in the UI; the value names machine and process
 SERVER_TAG = ".dagster/grpc_info"  # Dagster's own: the code server that has launched a run as a process of its own
 
@@ -56,6 +57,20 @@ def last_run(instance: dg.DagsterInstance, name: str, but: str = "") -> dg.Dagst
     """The newest run that was to make the asset, finished or not; None where it is the one with the id `but`."""
     planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
     return instance.get_run_by_id(planned.run_id) if planned and planned.run_id != but else None
+
+
+def behind(instance: dg.DagsterInstance, parents: Iterable[str]) -> dict[str, str]:
+    """Those of `parents` that could not be made last time, each with when that was and of when its rows are."""
+    notes = {}
+    for parent in parents:
+        loaded = last_materialization(instance, parent)
+        run = last_run(instance, parent, but=loaded.run_id) if loaded else None
+        if loaded and run and run.is_failure_or_canceled:
+            [tried] = instance.get_run_records(dg.RunsFilter([run.run_id]))
+            notes[parent] = (
+                f"could not be made on {tried.create_timestamp:{WHEN}}; its rows are of {loaded.time:{WHEN}}"
+            )
+    return notes
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:

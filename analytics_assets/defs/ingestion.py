@@ -18,16 +18,16 @@ from dlt import Pipeline
 from dlt.common.exceptions import TransientException
 from pydantic import Field
 
-from analytics_assets.defs import history, column_profile
-from analytics_assets.load import ledger, statements, warehouse
+from analytics_assets.defs import column_profile, history
 from analytics_assets.defs.catalog import API_GROUP, asset_spec
 from analytics_assets.extract.api import api_name, has_window
 from analytics_assets.extract.budget import budget
 from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.source import Source
-from analytics_assets.tables.sync import Sync
+from analytics_assets.load import ledger, statements, warehouse
 from analytics_assets.tables.schema import RESOURCES, Table
+from analytics_assets.tables.sync import Sync
 
 logger = logging.getLogger(__name__)
 

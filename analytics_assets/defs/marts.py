@@ -8,34 +8,12 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_assets.defs import history, picture, column_profile
-from analytics_assets.marts import lineage
-from analytics_assets.load import statements, warehouse
+from analytics_assets.defs import column_profile, history, picture
 from analytics_assets.defs.catalog import MARTS_GROUP, asset_spec, column_lineage
 from analytics_assets.defs.glance import GLANCE
+from analytics_assets.load import statements, warehouse
+from analytics_assets.marts import lineage
 from analytics_assets.tables.schema import MARTS, Table
-
-WHEN = "%Y-%m-%d %H:%M UTC"
-
-
-def sources(table: Table) -> list[str]:
-    """The tables that the mart is made from, its parents and theirs, sorted."""
-    read = lineage.of(table.name).reads
-    return sorted({*read, *(name for mart in read if mart in MARTS for name in sources(MARTS[mart]))})
-
-
-def behind(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
-    """The sources of `table` that could not be made last time, each with when that was and of when its rows are."""
-    notes = {}
-    for parent in sources(table):
-        loaded = history.last_materialization(instance, parent)
-        run = history.last_run(instance, parent, but=loaded.run_id) if loaded else None
-        if loaded and run and run.is_failure_or_canceled:
-            [tried] = instance.get_run_records(dg.RunsFilter([run.run_id]))
-            notes[parent] = (
-                f"could not be made on {tried.create_timestamp:{WHEN}}; its rows are of {loaded.time:{WHEN}}"
-            )
-    return notes
 
 
 def _asset(table: Table) -> dg.AssetsDefinition:
@@ -66,7 +44,10 @@ def _asset(table: Table) -> dg.AssetsDefinition:
             metadata={
                 **shown,
                 "dagster/row_count": rows,
-                **{f"{parent}_behind": note for parent, note in behind(context.instance, table).items()},
+                **{
+                    f"{parent}_behind": note
+                    for parent, note in history.behind(context.instance, lineage.sources(table.name)).items()
+                },
                 "seconds": round(time.monotonic() - started, 2),
                 "dagster/table_name": name,
             }

@@ -10,11 +10,11 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_assets.marts import dictionary
-from analytics_assets.defs import history, column_profile
-from analytics_assets.load import published, statements, warehouse
+from analytics_assets.defs import column_profile, history
 from analytics_assets.defs.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, reading, table_schema
+from analytics_assets.load import published, statements, warehouse
 from analytics_assets.load.dialect import SqlClient
+from analytics_assets.marts import dictionary
 from analytics_assets.tables.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
@@ -89,7 +89,7 @@ def _last_syncs(client: SqlClient) -> dict[str, Any]:
 def published_database() -> dg.MaterializeResult[Any]:
     started, file = time.monotonic(), warehouse.published_file()
     assert file
-    rows = published.publish(file)
+    rows = published.publish(file, dictionary.views)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": rows,

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from analytics_assets.defs import marts
+from analytics_assets.marts import lineage
 from analytics_assets.tables.schema import MARTS, RESOURCES, VIEWS
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*CodeReference")
@@ -20,7 +20,7 @@ def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefiniti
     """The assets with owner, freshness policy, criticality and, where `REPOSITORY_URL` is set, links to their code."""
     late = timedelta(hours=float(os.environ["FRESH_HOURS"]))
     fresh = dg.FreshnessPolicy.time_window(warn_window=late, fail_window=2 * late)
-    critical = {*MARTS, *(parent for table in MARTS.values() for parent in marts.sources(table))}
+    critical = {*MARTS, *(parent for mart in MARTS for parent in lineage.sources(mart))}
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
@@ -33,9 +33,11 @@ def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefiniti
 
 def _code(name: str) -> dict[str, dg.CodeReferencesMetadataValue]:
     """Links to the files that make the asset; those of its declaration come last."""
-    makes = [f"marts/{name}.sql"] * (name in MARTS) + ["source.py"] * (name in RESOURCES)
-    makes += ["dictionary.py"] * (name in VIEWS) + ["published.py"] * (name == "published_database")
+    makes = [f"marts/{name}.sql"] * (name in MARTS) + ["extract/source.py"] * (name in RESOURCES)
+    makes += ["marts/dictionary.py"] * (name in VIEWS) + ["load/published.py"] * (name == "published_database")
     if not (url := os.environ.get("REPOSITORY_URL", "").rstrip("/")):
         return {}
-    links = (dg.UrlCodeReference(url=f"{url}/analytics_assets/{file}", label=file) for file in (*makes, "schema.py"))
+    links = (
+        dg.UrlCodeReference(url=f"{url}/analytics_assets/{file}", label=file) for file in (*makes, "tables/schema.py")
+    )
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[*links])}

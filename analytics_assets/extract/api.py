@@ -13,13 +13,13 @@ import dlt
 import requests
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
-from analytics_assets.settings import SAMPLE, WINDOW
 from analytics_assets.extract.access import BearerToken, shown
 from analytics_assets.extract.answer import look
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.pages import PageLog
-from analytics_assets.tables.sync import Sync
+from analytics_assets.settings import SAMPLE, WINDOW
 from analytics_assets.tables.schema import RESOURCES, Table
+from analytics_assets.tables.sync import Sync
 
 
 def api(session: requests.Session) -> RESTAPIConfig:

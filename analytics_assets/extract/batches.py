@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from analytics_assets.extract import values
 from analytics_assets.extract.answer import NULL, Raw, ascii_text, fields, rows
 from analytics_assets.extract.structs import Structs
-from analytics_assets.tables.sync import Rejected
 from analytics_assets.tables.schema import (
     DELETED_AT,
     EXTRA_FIELDS,
@@ -25,6 +24,7 @@ from analytics_assets.tables.schema import (
     Type,
     arrow_schema,
 )
+from analytics_assets.tables.sync import Rejected
 
 
 class Typed(NamedTuple):

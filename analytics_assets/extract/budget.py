@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 from pyrate_limiter import Duration, Rate, StateStore, TokenBucket
 from pyrate_limiter.clocks import AbstractClock, WallClock
 
-from analytics_assets.settings import WrongSetting
 from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.threads import in_thread
+from analytics_assets.settings import WrongSetting
 
 logger = logging.getLogger(__name__)
 

@@ -35,8 +35,8 @@ from yarl import URL
 from analytics_assets.extract import access, faults
 from analytics_assets.extract.budget import Budget, budget
 from analytics_assets.extract.faults import AnswerTooLarge, Fault, Impatient
-from analytics_assets.tables.sync import Sync
 from analytics_assets.extract.threads import in_thread
+from analytics_assets.tables.sync import Sync
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import dlt
 
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.reading import Reading
-from analytics_assets.tables.sync import Sync
 from analytics_assets.tables.schema import Table
+from analytics_assets.tables.sync import Sync
 
 Loop = asyncio.AbstractEventLoop
 

@@ -26,9 +26,9 @@ from analytics_assets.extract.client import Client
 from analytics_assets.extract.faults import GONE, Fault, UnexpectedAnswer
 from analytics_assets.extract.pages import PageLog
 from analytics_assets.extract.structs import Structs
-from analytics_assets.tables.sync import Sync
 from analytics_assets.extract.threads import in_thread
 from analytics_assets.tables.schema import Table
+from analytics_assets.tables.sync import Sync
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from dlt.common.destination.dataset import DBApiCursor
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot.errors import ErrorLevel
 
-OWN = "duckdb"
+from analytics_assets.tables.schema import OWN
+
 MARK = "\0"  # stands in no SQL
 NO_COMMENTS = ("bigquery", "databricks")  # or in another form; what columns mean, `data_dictionary` says there too
 

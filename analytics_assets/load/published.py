@@ -7,7 +7,7 @@ server there is no copy.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -17,10 +17,10 @@ import dlt
 import duckdb
 import sqlglot.expressions as sql
 
-from analytics_assets.marts import dictionary
 from analytics_assets.load import warehouse
 from analytics_assets.settings import WrongSetting
 from analytics_assets.tables.schema import (
+    DATASET,
     EMAIL,
     MARTS,
     PAGE,
@@ -32,7 +32,6 @@ from analytics_assets.tables.schema import (
     comments,
     create_table,
 )
-from analytics_assets.load.warehouse import DATASET
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def masking_key() -> bytes | None:
     return key
 
 
-def publish(file: Path) -> int:
+def publish(file: Path, views: Callable[[Iterable[Table]], Iterable[tuple[Table, str]]]) -> int:
     """Put a copy of what the warehouse holds in the place of `file`, in one step; the number of rows in it.
 
     Whoever has the old file open keeps it.
@@ -64,16 +63,16 @@ def publish(file: Path) -> int:
     with warehouse.writing() as database:
         assert database
         fresh.unlink(missing_ok=True)  # of a run that was killed
-        tables, views = list(_tables(database, key)), database.execute(OTHERS_VIEWS, [DATASET]).fetchall()
+        tables, others = list(_tables(database, key)), database.execute(OTHERS_VIEWS, [DATASET]).fetchall()
         try:
             with _attached(database, fresh) as source:
                 with _transaction(database):
                     rows = sum(_copy_table(database, source, table, key) for table in tables)
-                    for view, query in dictionary.views(tables):
+                    for view, query in views(tables):
                         database.execute(f"CREATE VIEW {view.name} AS {query}")
                         for meaning in comments(view, "VIEW"):
                             database.execute(meaning)
-                for name, statement, comment in views:
+                for name, statement, comment in others:
                     _copy_view(database, name, statement, comment)
             fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))
             # The log of a reader who was killed while it wrote; beside the new file it would keep everybody out.

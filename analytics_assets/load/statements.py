@@ -3,8 +3,7 @@
 from typing import Any
 
 from analytics_assets.load.dialect import SqlClient
-from analytics_assets.tables.schema import Table, comments, create_table
-from analytics_assets.load.warehouse import DATASET
+from analytics_assets.tables.schema import DATASET, Table, comments, create_table
 
 
 def full_name(client: SqlClient, table: Table) -> str:

@@ -27,10 +27,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_message, stop_
 
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.settings import SAMPLE, WrongSetting
+from analytics_assets.tables.schema import DATASET
 
 logger = logging.getLogger(__name__)
 
-DATASET = "analytics"
 DESTINATION = ("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS")
 
 

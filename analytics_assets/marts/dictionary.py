@@ -8,9 +8,19 @@ from collections.abc import Iterable, Iterator
 import sqlglot.expressions as sql
 
 from analytics_assets.marts import lineage
-from analytics_assets.load.dialect import OWN
-from analytics_assets.tables.schema import ADDED, DATA_DICTIONARY, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Column, Table
-from analytics_assets.load.warehouse import DATASET
+from analytics_assets.tables.schema import (
+    ADDED,
+    DATA_DICTIONARY,
+    DATASET,
+    MARTS,
+    OWN,
+    RESOURCES,
+    SYNC_LOG,
+    SYNCS,
+    VIEWS,
+    Column,
+    Table,
+)
 
 
 def views(tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:

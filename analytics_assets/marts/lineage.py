@@ -17,8 +17,7 @@ from sqlglot.lineage import lineage
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
-from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, Table
-from analytics_assets.load.warehouse import DATASET
+from analytics_assets.tables.schema import DATASET, LEDGER, MARTS, RESOURCES, Table
 
 TABLES: Mapping[str, Table] = {**RESOURCES, **MARTS, **LEDGER}
 SCHEMA: dict[str, Any] = {
@@ -86,6 +85,12 @@ def query(mart: str) -> str:
 def of(mart: str) -> Lineage:
     """The lineage of the mart. Raises `Unreadable`."""
     return read(MARTS[mart], query(mart))
+
+
+def sources(mart: str) -> list[str]:
+    """The tables that the mart is made from, its parents and theirs, sorted."""
+    read = of(mart).reads
+    return sorted({*read, *(name for parent in read if parent in MARTS for name in sources(parent))})
 
 
 def read(table: Table, query: str) -> Lineage:

@@ -11,6 +11,9 @@ import pyarrow as pa
 from dlt.common.data_types import TDataType
 from dlt.common.schema.typing import TTableSchemaColumns
 
+DATASET = "analytics"
+OWN = "duckdb"  # whose SQL this project writes
+
 
 @dataclass(frozen=True, eq=False)
 class Type:

@@ -1,0 +1,5 @@
+"""Where the `dagster.yaml` of a Dagster home names the event log; the class itself is in `defs`."""
+
+from analytics_assets.defs.event_log import EventLog
+
+__all__ = ["EventLog"]
