@@ -79,8 +79,6 @@ SHAPES = {  # of a setting a pattern, and what it must be
 
 def check(resources: Iterable[str]) -> None:
     """Raise `WrongSetting` for what cannot mean anything, before anything is started that would need it."""
-    # Not above: loading the environment comes first of all.
-
     for name, (pattern, what) in SHAPES.items():
         if not re.fullmatch(pattern, os.environ[name]):
             raise WrongSetting(f"{name} is {os.environ[name]!r}, and must be {what}")
