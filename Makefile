@@ -54,7 +54,7 @@ docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
 	$(BIN)/python -m analytics_assets.tables.schema > TABLES.md
 
 screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on the sample data
-	@$(BIN)/python -m analytics_assets_tests.screenshots
+	@$(BIN)/python -m analytics_assets_tests.defs.screenshots
 
 constraints: $(VENV)/dev  ## pin the newest versions that fit together
 	rm -rf $(VENV)-pins && $(PYTHON) -m venv $(VENV)-pins

@@ -15,7 +15,7 @@ from analytics_assets import settings
 from analytics_assets.defs import checked
 from analytics_assets.settings import DEFAULTS, PROJECT
 from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS, as_markdown
-from analytics_assets_tests.screenshots import PICTURES
+from analytics_assets_tests.defs.screenshots import PICTURES
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 

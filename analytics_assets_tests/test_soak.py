@@ -15,9 +15,9 @@ import duckdb
 import pytest
 
 from analytics_assets.tables.schema import RESOURCES
-from analytics_assets_tests.browsing import free_port, wait_for
 from analytics_assets_tests.conftest import Query
 from analytics_assets_tests.contract_api import ContractApi, body, cut_short, reset, status
+from analytics_assets_tests.defs.browsing import free_port, wait_for
 
 pytestmark = pytest.mark.long
 

@@ -15,8 +15,8 @@ from analytics_assets.marts import lineage
 from analytics_assets.tables.schema import MARTS, Table
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.test_marts import days
-from analytics_assets_tests.test_profile import shown
+from analytics_assets_tests.defs.test_column_profile import shown
+from analytics_assets_tests.marts.test_marts import days
 
 EVERYTHING = ("users", "trainings", "registrations", "awarded_certifications", *MARTS)
 

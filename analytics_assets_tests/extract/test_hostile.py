@@ -21,7 +21,7 @@ from analytics_assets.extract.reading import GivenUp
 from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
-from analytics_assets_tests.reading import USERS, batches, read, reading
+from analytics_assets_tests.extract.reading import USERS, batches, read, reading
 
 ROW = {"id": 1, "first_name": "Ada"}
 PAGE = json.dumps({"has_more": False, "data": {"users": [ROW]}}).encode()

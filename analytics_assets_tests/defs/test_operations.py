@@ -15,8 +15,8 @@ from analytics_assets.load import warehouse
 from analytics_assets.settings import PROJECT
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in
 from analytics_assets_tests.contract_api import ContractApi
+from analytics_assets_tests.load.test_postgres import use
 from analytics_assets_tests.postgres import ADMIN, LOADER, PASSWORD, READER, Server
-from analytics_assets_tests.test_postgres import use
 
 README = (PROJECT / "deploy" / "README.md").read_text().partition("## Backing up")[2]
 COMMENTS = {

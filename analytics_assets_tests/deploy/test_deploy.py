@@ -15,7 +15,7 @@ import yaml
 from analytics_assets.settings import PROJECT
 from analytics_assets.tables import schema
 from analytics_assets_tests import postgres
-from analytics_assets_tests.containers import DEPLOY, image_environment, program, sandbox
+from analytics_assets_tests.deploy.containers import DEPLOY, image_environment, program, sandbox
 
 pytestmark = pytest.mark.deploy
 

@@ -10,7 +10,7 @@ from analytics_assets.extract.api import has_row
 from analytics_assets.extract.faults import Fault, UnexpectedAnswer
 from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, body, status
-from analytics_assets_tests.reading import USERS, read
+from analytics_assets_tests.extract.reading import USERS, read
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from analytics_assets_tests import postgres
-from analytics_assets_tests.browsing import free_port
-from analytics_assets_tests.containers import DEPLOY, descendants, installed, place, program, sandbox
+from analytics_assets_tests.defs.browsing import free_port
+from analytics_assets_tests.deploy.containers import DEPLOY, descendants, installed, place, program, sandbox
 
 PORTS = {"code-server": "4000", "web": "3000", "web-readonly": "3000"}  # that services listen at, in their containers
 # The password of both is "pass": `caddy hash-password --algorithm bcrypt --bcrypt-cost 4`, which is the cheapest.

@@ -26,8 +26,8 @@ from analytics_assets.extract.faults import Fault
 from analytics_assets.tables.schema import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
+from analytics_assets_tests.extract.virtual import Time
 from analytics_assets_tests.postgres import ADMIN, Server
-from analytics_assets_tests.virtual import Time
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_processes_share_the_budget(where: str) -> None:
     """Three processes that read for two hours get to the call what one may have: the burst, and two hours' worth."""
     an_hour, burst, hours = 400, 1000, 2
     budget = map(str, (an_hour, burst, hours * 3600))
-    command = [sys.executable, "-m", "analytics_assets_tests.virtual", where, *budget]
+    command = [sys.executable, "-m", "analytics_assets_tests.extract.virtual", where, *budget]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     taken = [int(process.communicate(timeout=120)[0]) for process in processes]
     assert sum(taken) == burst + hours * an_hour

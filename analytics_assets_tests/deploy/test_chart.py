@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from analytics_assets_tests import cluster
-from analytics_assets_tests.containers import DEPLOY, program
-from analytics_assets_tests.test_deploy import outcome
+from analytics_assets_tests.deploy import cluster
+from analytics_assets_tests.deploy.containers import DEPLOY, program
+from analytics_assets_tests.deploy.test_deploy import outcome
 
 pytestmark = pytest.mark.chart
 

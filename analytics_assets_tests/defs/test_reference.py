@@ -10,8 +10,8 @@ from analytics_assets.definitions import defs
 from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, SYNC_LOG, VIEWS
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.test_profile import lines, shown
-from analytics_assets_tests.test_published import KEY
+from analytics_assets_tests.defs.test_column_profile import lines, shown
+from analytics_assets_tests.load.test_published import KEY
 
 EVERYTHING = {**RESOURCES, **MARTS, **LEDGER, **VIEWS}
 DESCRIBED = "SELECT table_name, column_name, meaning FROM analytics.data_dictionary ORDER BY ALL"

@@ -11,7 +11,7 @@ from analytics_assets.defs import automation
 from analytics_assets.tables.schema import MARTS, RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi, body, status
-from analytics_assets_tests.webhook import receiving
+from analytics_assets_tests.defs.webhook import receiving
 
 Tick = Callable[[], dg.RunRequest | dg.SkipReason]
 

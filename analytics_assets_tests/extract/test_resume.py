@@ -20,7 +20,7 @@ from analytics_assets.extract.pages import PageLog
 from analytics_assets.tables.schema import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
-from analytics_assets_tests.test_warehouse import opened_by_another
+from analytics_assets_tests.load.test_warehouse import opened_by_another
 
 USERS = RESOURCES["users"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from analytics_assets_tests.containers import DEPLOY, sandbox
+from analytics_assets_tests.deploy.containers import DEPLOY, sandbox
 
 VALUES: dict[str, Any] = yaml.safe_load((DEPLOY / "kubernetes" / "values.yaml").read_text())
 NAMESPACE = "analytics"

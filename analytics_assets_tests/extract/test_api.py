@@ -12,7 +12,7 @@ from analytics_assets.tables.schema import RESOURCES
 from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.reading import USERS, batches, read, reading
+from analytics_assets_tests.extract.reading import USERS, batches, read, reading
 
 
 def test_dlt_reads_it_with_an_ordinary_session(api: ContractApi) -> None:

@@ -18,7 +18,7 @@ from analytics_assets.settings import PROJECT, load
 from analytics_assets.tables.schema import EMAIL, MARTS, RESOURCES, SYNCS
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.test_assets import failure_of
+from analytics_assets_tests.defs.test_ingestion import failure_of
 
 KEY = "0123456789abcdef0123456789abcdef"
 READER = """

@@ -1,6 +1,7 @@
 """Time that passes only while somebody waits for it; and a process that spends a budget in such time.
 
-`python -m analytics_assets_tests.virtual <file or URL> <calls an hour> <burst> <seconds>` prints how many calls it got.
+`python -m analytics_assets_tests.extract.virtual <file or URL> <calls per hour> <burst> <seconds>` prints how many
+calls it got.
 """
 
 import asyncio

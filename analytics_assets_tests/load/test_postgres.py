@@ -21,8 +21,8 @@ from analytics_assets_tests import postgres
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run, start
 from analytics_assets_tests.contents import TABLES, changed, differing, held, odd_rows, succeeded
 from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.test_assets import failure_of
-from analytics_assets_tests.test_profile import lines, shown
+from analytics_assets_tests.defs.test_column_profile import lines, shown
+from analytics_assets_tests.defs.test_ingestion import failure_of
 
 pytestmark = pytest.mark.postgres
 

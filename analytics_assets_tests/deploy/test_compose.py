@@ -26,10 +26,10 @@ from analytics_assets.sample_api.data import SIZES
 from analytics_assets.sample_api.process import running
 from analytics_assets.tables.schema import MARTS, REJECTED_ROWS, RESOURCES, SYNCS, VIEWS
 from analytics_assets_tests import postgres
-from analytics_assets_tests.browsing import wait_for
-from analytics_assets_tests.containers import DEPLOY, pages_kept
-from analytics_assets_tests.team import ENGINEER, READER, Team, config, team
-from analytics_assets_tests.webhook import receiving
+from analytics_assets_tests.defs.browsing import wait_for
+from analytics_assets_tests.defs.webhook import receiving
+from analytics_assets_tests.deploy.containers import DEPLOY, pages_kept
+from analytics_assets_tests.deploy.team import ENGINEER, READER, Team, config, team
 
 pytestmark = pytest.mark.deploy
 

@@ -23,7 +23,7 @@ from analytics_assets.tables.schema import RESOURCES
 from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, Handler, status
-from analytics_assets_tests.reading import batches
+from analytics_assets_tests.extract.reading import batches
 
 TRAININGS, USERS = RESOURCES["trainings"], RESOURCES["users"]
 REGISTRATIONS, AWARDS = RESOURCES["registrations"], RESOURCES["awarded_certifications"]

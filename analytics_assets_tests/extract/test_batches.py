@@ -14,8 +14,8 @@ from analytics_assets.extract.structs import Structs
 from analytics_assets.tables.schema import EXTRA_FIELDS, RESOURCES, Table, arrow_schema
 from analytics_assets.tables.sync import Sync, TooFewRows, TooManyRejected
 from analytics_assets_tests.contract_api import ContractApi
-from analytics_assets_tests.reading import read as read_all
-from analytics_assets_tests.reading import reading
+from analytics_assets_tests.extract.reading import read as read_all
+from analytics_assets_tests.extract.reading import reading
 
 REGISTRATIONS, USERS = RESOURCES["registrations"], RESOURCES["users"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

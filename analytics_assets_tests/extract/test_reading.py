@@ -12,7 +12,7 @@ from analytics_assets.extract import reading as reading_module
 from analytics_assets.extract.batches import Typed, typed
 from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
-from analytics_assets_tests.reading import batches, reading
+from analytics_assets_tests.extract.reading import batches, reading
 
 
 def read(depth: int, monkeypatch: pytest.MonkeyPatch, known_pages: int = 0) -> tuple[list[str], list[int], Sync]:

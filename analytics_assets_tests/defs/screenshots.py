@@ -12,7 +12,7 @@ from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 
 from analytics_assets.__main__ import LINKS
 from analytics_assets.settings import PROJECT
-from analytics_assets_tests.browsing import LAPTOP, Ui, chromium, home, serving, wait_for
+from analytics_assets_tests.defs.browsing import LAPTOP, Ui, chromium, home, serving, wait_for
 
 FOLDER = PROJECT / "docs"
 JOB = {

@@ -1,0 +1,1 @@
+"""The SQL of the marts, and the lineage read from it."""

@@ -1,0 +1,1 @@
+"""The stand-in API by itself, and a sync of it."""
