@@ -15,9 +15,9 @@ import yaml
 
 from analytics_assets.sample_api.data import SIZES
 from analytics_assets.sample_api.process import running
-from analytics_assets_tests import cluster as kubernetes
 from analytics_assets_tests import postgres
 from analytics_assets_tests.defs.browsing import free_port, wait_for
+from analytics_assets_tests.deploy import cluster as kubernetes
 from analytics_assets_tests.deploy.cluster import DEPLOYMENT, LAUNCHER, Cluster
 from analytics_assets_tests.deploy.containers import BIN, descendants, installed, pages_kept, program
 
