@@ -59,21 +59,21 @@ class WrongSetting(Exception):
     """A setting cannot mean anything."""
 
 
-COUNTS = ("API_PAGE_SIZE", "API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES")
-CRON = (r"@\w+|\S+( \S+){4}", "five fields like 0 2 * * *")
+COUNTS = ("API_PAGE_SIZE", "API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES", "NEW_ROWS_SECONDS")
+SHARES = ("REJECTED_SHARE", "SHRINKING_SHARE")
+CRONS = ("NIGHTLY_CRON", "RECONCILIATION_CRON")
 SHAPES = {  # of a setting a pattern, and what it must be
     **{
         name: (r"\d*\.?\d+", f"a number like {default}")
         for name, default in DEFAULTS.items()
         if re.fullmatch(r"[\d.]+", default)
     },
-    **{name: (r"[1-9]\d*", f"a number like {DEFAULTS[name]}") for name in COUNTS},
+    **{name: (r"[1-9]\d*", f"a whole number like {DEFAULTS[name]}") for name in COUNTS},
+    **{name: (r"0*\.\d+|[01](\.0*)?", f"a number from 0 to 1 like {DEFAULTS[name]}") for name in SHARES},
     "PUBLISHED_MODE": ("[46][046]{2}", "a number like 600"),
     "DUCKDB_MEMORY_LIMIT": (r"(?i)\d+(\.\d+)? ?([kmgt]i?b|%)", "a size like 200MB"),
     "AUTOMATION": ("running|stopped", "running or stopped"),
     "ASSET_OWNER": (r"team:.+|.+@.+", "an address, or a team like team:analytics"),
-    "NIGHTLY_CRON": CRON,
-    "RECONCILIATION_CRON": CRON,
 }
 
 
@@ -119,5 +119,8 @@ def load() -> None:
     load_dotenv(PROJECT / ".env")
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    os.environ["DAGSTER_HOME"] = str(
+        PROJECT / Path(os.environ["DAGSTER_HOME"]).expanduser()
+    )  # Dagster wants it absolute
     if os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] == "duckdb":
         os.environ.setdefault("DESTINATION__WAREHOUSE__CREDENTIALS", str(PROJECT / "data" / "warehouse.duckdb"))

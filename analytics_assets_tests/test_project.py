@@ -92,11 +92,20 @@ def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> N
     assert answer.stdout.split() == ["from-dotenv", "set", "UTC"], answer.stderr
 
 
+def test_a_relative_home_is_one_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster would end with a traceback."""
+    monkeypatch.setenv("DAGSTER_HOME", "dagster_home")
+    settings.load()
+    assert os.environ["DAGSTER_HOME"] == str(PROJECT / "dagster_home")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "what"),
     [
-        ("REJECTED_SHARE", "5%", "a number like 0.01"),
-        ("READ_AHEAD", "0", "a number like 8"),
+        ("REJECTED_SHARE", "5%", "a number from 0 to 1 like 0.01"),
+        ("SHRINKING_SHARE", "5", "a number from 0 to 1 like 0.2"),
+        ("READ_AHEAD", "0", "a whole number like 8"),
+        ("NEW_ROWS_SECONDS", "0.5", "a whole number like 300"),
         ("PUBLISHED_MODE", "abc", "a number like 600"),
         ("RESUME_HOURS", "-1", "a number like 6"),
         ("DUCKDB_MEMORY_LIMIT", "lots", "a size like 200MB"),
@@ -104,6 +113,7 @@ def test_the_environment_goes_before_dotenv_before_defaults(tmp_path: Path) -> N
         ("ASSET_OWNER", "nobody", "an address, or a team like team:analytics"),
         ("NIGHTLY_CRON", "2 o'clock", "five fields like 0 2 * * *"),
         ("RECONCILIATION_CRON", "", "five fields like 0 2 * * *"),
+        ("NIGHTLY_CRON", "99 2 * * *", "five fields like 0 2 * * *"),
         ("NIGHTLY_TIMEZONE", "Mars/Base", "a time zone like Europe/Berlin"),
     ],
 )

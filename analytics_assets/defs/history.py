@@ -80,16 +80,18 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     all. A run that stays started for ever would keep everything waiting that waits for the assets it was making.
     """
     lost = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+    # One of `make run` that was interrupted before its first step has not even started.
+    unfinished = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
         process = "" if run.parent_run_id else run.tags.get(PROCESS_TAG, "")  # a repeated run has the tags of the first
         if _is_gone(process):
             why = f"Process {process}, which executed this run, is gone."
-        elif _is_disowned(run):
+        elif run.status == dg.DagsterRunStatus.STARTED and _is_disowned(run):
             why = "The code server that executed this run ended before it did."
         else:
             continue
         now = instance.get_run_by_id(run.run_id)
-        if now and now.status == dg.DagsterRunStatus.STARTED:  # it may have ended meanwhile
+        if now and now.status in unfinished:  # it may have ended meanwhile
             instance.report_run_failed(now, why)
             lost.append(run.run_id)
     return lost

@@ -201,9 +201,11 @@ def test_a_run_is_lost_with_its_process(instance: dg.DagsterInstance) -> None:
     gone.wait()
     here = this_process().rpartition("/")[0]
     lost = begin(instance, "users", **{PROCESS_TAG: f"{here}/{gone.pid}"})
+    interrupted = instance.create_run_for_job(JOB, tags={PROCESS_TAG: f"{here}/{gone.pid}"})  # before its first step
     begin(instance, "users", **{PROCESS_TAG: this_process()})
     begin(instance, "users", **{PROCESS_TAG: f"not-{here}/{gone.pid}"})
-    assert end_lost_runs(instance) == [lost.run_id]
+    instance.create_run_for_job(JOB)
+    assert sorted(end_lost_runs(instance)) == sorted([lost.run_id, interrupted.run_id])
     assert end_lost_runs(instance) == []
 
 
