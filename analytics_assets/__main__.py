@@ -62,7 +62,12 @@ def api() -> Iterator[str]:
 
 def _reach(url: str) -> None:
     """Refuse an address that cannot be right before six resources have each tried it for minutes."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        port = parts.port
+    except ValueError:  # which may quote a password
+        raise Refused("API_BASE_URL cannot be read; write it like https://api.example.com") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Refused(f"API_BASE_URL is {shown(url)!r}, and must begin with https://")
     try:
@@ -72,7 +77,7 @@ def _reach(url: str) -> None:
     if not requests.utils.get_environ_proxies(url):
         tries = Retrying(stop=stop_after_attempt(5), wait=wait_exponential(), reraise=True)
         try:
-            address = (parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
+            address = (parts.hostname, port or {"http": 80, "https": 443}[parts.scheme])
             tries(lambda: asyncio.run(in_thread(socket.create_connection, address, 10))).close()
         except OSError as error:
             raise Refused(f"{shown(url)} cannot be reached ({error}); check API_BASE_URL") from None

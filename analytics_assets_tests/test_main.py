@@ -97,6 +97,17 @@ def test_without_a_key_the_sample_api_is_read(
     assert query("SELECT count(*) FROM users") == [(1,)]
 
 
+@pytest.mark.parametrize(
+    "url", ["https://me:secret@[::1", "https://me:secret@a..b.example", "https://me:secret@a:port"]
+)
+def test_an_address_that_cannot_be_read_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """With one line that names the setting and shows no password."""
+    monkeypatch.setenv("API_BASE_URL", url)
+    monkeypatch.setenv("API_KEY", "key")
+    code, _, error = run()
+    assert (code, error) == (2, "API_BASE_URL cannot be read; write it like https://api.example.com\n")
+
+
 @pytest.mark.parametrize(("missing", "given"), [("API_KEY", "API_BASE_URL"), ("API_BASE_URL", "API_KEY")])
 def test_half_a_configuration_is_refused(
     api: ContractApi, monkeypatch: pytest.MonkeyPatch, missing: str, given: str

@@ -23,6 +23,7 @@ TOKEN = re.compile(rf'"{TEXT}(?:"|\\?\Z)|NaN|-?Infinity|[\[\]{{}}]', re.DOTALL)
 SPACED = re.compile(rf'\s|[\[{{]\s|\{{"{TEXT}"(?:\s|:\s)'.encode())  # JSON with blanks between its tokens
 NULL = Raw(b"null")
 DEEPEST = 250  # levels of a body that had to be repaired
+ODD_TEXT = re.compile(r"[\x00-\x1f\\]")  # may hold an escape that does not exist, or half a character
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 Fields = dict[str, Raw]
 
@@ -137,7 +138,8 @@ def _check(body: bytes) -> None:
 def _repaired(body: bytes) -> bytes:
     """The body with a marked text for each token that JSON does not have, and for what is nested too deeply.
 
-    NaN, infinities and halves of characters are what servers write all the same; one costs its row, and no other.
+    NaN, infinities, halves of characters, line breaks in texts and escapes that do not exist are what servers write all
+    the same; one costs its row, and no other.
     """
     text = in_utf8(Raw(body))
     parts, done, depth, deep = [], 0, 0, 0
@@ -148,17 +150,18 @@ def _repaired(body: bytes) -> bytes:
             deep = start
         is_deep = found in "]}" and depth == DEEPEST
         depth -= found in "]}"
-        if is_deep or (depth < DEEPEST and found not in "[]{}" and not _is_sound(found)):
+        if is_deep or (depth < DEEPEST and found not in "[]{}" and _is_odd(found)):
             start = deep if is_deep else start
             parts += [text[done:start], f'"{MARK}{json.dumps(text[start : token.end()], ensure_ascii=False)[1:]}']
             done = token.end()
     return "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")
 
 
-def _is_sound(token: str) -> bool:
+def _is_odd(token: str) -> bool:
+    """Whether JSON does not have the token; a text that is cut off says nothing about the row that it is in."""
+    if token[0] != '"':
+        return True
     try:
-        return token[0] == '"' and (r"\u" not in token or bool(json.loads(token).encode()))
-    except UnicodeEncodeError:
-        return False
+        return token[-1:] == '"' and bool(ODD_TEXT.search(token)) and not json.loads(token).encode()
     except ValueError:
-        return True  # an escape that does not exist, which nobody can read
+        return True

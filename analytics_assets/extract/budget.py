@@ -7,6 +7,7 @@ The algorithm is pyrate-limiter's token bucket; its own stores know no file, and
 import asyncio
 import json
 import logging
+import math
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -55,7 +56,12 @@ class FileStore(StateStore):
             return decision
 
     def read(self, algorithm: Any, rates: list[Rate]) -> State:
-        return tuple(json.loads(self._file.read_text())) if self._file.exists() else algorithm.initial(rates)
+        initial: State = algorithm.initial(rates)
+        try:
+            state = tuple(map(float, json.loads(self._file.read_text())))
+            return state if len(state) == len(initial) and all(map(math.isfinite, state)) else initial
+        except (FileNotFoundError, ValueError, TypeError):  # a machine that lost power may leave an empty file
+            return initial
 
     def reset(self) -> None:
         self._file.unlink(missing_ok=True)

@@ -208,10 +208,17 @@ def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
 def _proxy(base_url: str) -> str | None:
     """The proxy that the environment names for this address, as requests reads it, and so dlt."""
     given = requests.utils.select_proxy(base_url, requests.utils.get_environ_proxies(base_url))
-    proxy = given and str(requests.utils.prepend_scheme_if_needed(given, "http"))  # type: ignore[no-untyped-call]
-    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
-        raise Fault(f"the proxy {access.shown(proxy)} does not speak HTTP; name another, or add the host to NO_PROXY")
-    return proxy
+    if not given:
+        return None
+    try:
+        proxy = URL(given if "://" in given else f"http://{given}")
+    except ValueError:  # which quotes the password
+        what = "the address of the proxy cannot be read; write it like http://user:password@host:port"
+        raise Fault(f"{what}, with / as %2F, @ as %40 and # as %23, or add the API's host to NO_PROXY") from None
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        what = f"the proxy {proxy.scheme}://{proxy.host or ''} does not speak HTTP"
+        raise Fault(f"{what}; name another, or add the API's host to NO_PROXY")
+    return str(proxy)
 
 
 def _certificates() -> ssl.SSLContext:

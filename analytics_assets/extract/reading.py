@@ -133,7 +133,7 @@ class Reading:
                 await asyncio.sleep(LOCK_SECONDS)
 
     async def _fetch(self, client: Client) -> None:
-        previous: list[bytes] = []
+        previous, is_promised = list[bytes](), False
         first, rows, size, reported = 1, 0, 0, time.monotonic()
         for page in count(1):
             if page <= self.sync.resumed_pages:
@@ -146,7 +146,9 @@ class Reading:
             if seen.ids and seen.ids == previous:
                 problem = "repeats the page before it: the server seems to ignore 'page'"
                 raise UnexpectedAnswer(f"{self._url(page)} {problem}")
-            previous, has_more = seen.ids, bool(seen.ids) if seen.has_more is None else seen.has_more
+            # An empty page that says nothing is the end, but not where the page before it promised more.
+            has_more = (bool(seen.ids) or is_promised) if seen.has_more is None else seen.has_more
+            previous, is_promised = seen.ids, seen.has_more is True
             self.sync.pages, self.sync.rows = page, self.sync.rows + len(seen.ids)
             if not has_more or time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()

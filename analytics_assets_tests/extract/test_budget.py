@@ -233,6 +233,17 @@ def test_each_key_has_a_budget_of_its_own(postgres_url: str, monkeypatch: pytest
     assert (time.seconds, budget.left()) == (0, 19)
 
 
+@pytest.mark.parametrize("left", ["", "{", "[]", "null", "[NaN, 1]", '["x"]'])
+def test_a_damaged_file_starts_the_budget_anew(tmp_path: Path, left: str) -> None:
+    """A machine that lost power may leave anything; no sync fails because of it until somebody deletes the file."""
+    file = tmp_path / "calls.json"
+    file.write_text(left)
+    budget = Budget(FileStore(file), 10, 10)
+    assert budget.left() == 10
+    asyncio.run(budget.take())
+    assert budget.left() == 9
+
+
 def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A database that is away for a while is no other error than an API that is; the message holds no password."""
     monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me:secret@/none?host={tmp_path}")
@@ -307,7 +318,8 @@ def test_what_is_loaded_stays_so_where_it_cannot_be_described(
     """What fails after a sync was entered is said to be that, and keeps no pages for the next to go on with."""
 
     def answer(handler: Handler) -> None:
-        (tmp_path / "dlt" / "calls.json").write_text("broken")
+        (tmp_path / "dlt" / "calls.json").unlink()
+        (tmp_path / "dlt" / "calls.json").mkdir()  # which cannot be read
         handler.send(200, api.render("users", 1, 100))
 
     api.rows["users"] = [{"id": 1}]

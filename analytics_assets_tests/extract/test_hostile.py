@@ -6,6 +6,7 @@ What the answers of a sound server mean is in `test_paging`, which faults pass w
 import gzip
 import json
 import threading
+import traceback
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
 
+from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.reading import GivenUp
 from analytics_assets.tables.sync import Sync
@@ -178,6 +180,18 @@ def test_a_body_in_parts_is_read(api: ContractApi) -> None:
     assert read(Sync()) == ["1"]
 
 
+@pytest.mark.parametrize("odd", [b"a\tb", b"a\nb", b"\\x41", b"\\q"])
+@pytest.mark.parametrize("place", [b'"first_name": "%s"', b'"unlisted": ["%s"]', b'"%s": 1'])
+def test_a_text_that_json_does_not_have_costs_its_row(api: ContractApi, odd: bytes, place: bytes) -> None:
+    """Line breaks and tabs as they are, and escapes that do not exist; the rows beside it are read."""
+    rows = b'{"id": 1}, {"id": 2, %s}, {"id": 3}' % (place % odd)
+    api.always["users"] = body(b'{"has_more": false, "data": {"users": [%s]}}' % rows)
+    sync = Sync(rejected_share=1.0)
+    assert read(sync) == ["1", "3"]
+    [rejected] = sync.rejected
+    assert rejected.id == "2"
+
+
 @pytest.mark.parametrize("end", [b"", b"\\"])
 def test_a_text_that_never_ends_is_noticed_at_once(api: ContractApi, end: bytes) -> None:
     """Two million quotes behind backslashes in a text that is cut off take no longer than as many letters."""
@@ -197,6 +211,30 @@ def test_a_redirect_is_not_followed(api: ContractApi, place: str, code: int) -> 
         "check API_BASE_URL and API_RESOURCE_PATH"
     )
     assert api.calls["users"] == 1
+
+
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        ("http://me:secret@127.0.0.1:99999", "the address of the proxy cannot be read"),
+        ("http://me:sec/secret@127.0.0.1:8", "the address of the proxy cannot be read"),
+        ("socks5://me:secret@127.0.0.1:8", "the proxy socks5://127.0.0.1 does not speak HTTP"),
+        ("me:secret@127.0.0.1:9", "the connection failed"),
+        ("http://me:secret@127.0.0.1:9", "the connection failed"),
+    ],
+)
+def test_the_password_of_a_proxy_is_not_shown(
+    api: ContractApi, monkeypatch: pytest.MonkeyPatch, proxy: str, message: str
+) -> None:
+    """However its address is written, it is used or refused with a remedy, and nothing secret of it is in the error."""
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises((ResourceExtractionError, Fault)) as raised:
+        read()
+    shown = "".join(traceback.format_exception(raised.value))
+    assert message in shown
+    assert "secret" not in shown
 
 
 def test_a_proxy_is_no_way_around(api: ContractApi, monkeypatch: pytest.MonkeyPatch) -> None:
