@@ -95,7 +95,7 @@ def breaks(registrations: int) -> tuple[str, str]:
 def table() -> str:
     """The table, in Markdown."""
     header = ("registrations", "rows in all", "calls of a full sync", "hours of the first load",
-              "hours of a full sync each night", "calls an hour, over a day", "calls with windows",
+              "hours of a full sync each night", "calls per hour, over a day", "calls with windows",
               "hours with windows", "memory, GB", "disk, GB", "breaks first", "change")  # fmt: skip
     lines = [header, ["---"] * len(header)]
     for size in REGISTRATIONS:

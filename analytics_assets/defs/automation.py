@@ -45,7 +45,7 @@ nightly_schedule = dg.ScheduleDefinition(
     cron_schedule=os.environ["NIGHTLY_CRON"],
     execution_timezone=os.environ["NIGHTLY_TIMEZONE"],
     default_status=ON,
-    description="Sync everything once a night.",
+    description="Syncs everything once per night.",
 )
 reconciliation_schedule = dg.ScheduleDefinition(
     name="reconciliation_schedule",
@@ -53,16 +53,16 @@ reconciliation_schedule = dg.ScheduleDefinition(
     cron_schedule=os.environ["RECONCILIATION_CRON"],
     execution_timezone=os.environ["NIGHTLY_TIMEZONE"],
     default_status=ON,
-    description="Reads whole what is otherwise read by windows of dates: only then deletions, and later changes of "
-    "older rows, are seen.",
+    description="Reads in full the resources that are otherwise read by windows of dates. Only a full read sees "
+    "deletions and later changes of older rows.",
 )
 marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
     target=dg.AssetSelection.groups(MARTS_GROUP, REFERENCE_GROUP),
     default_status=dg.DefaultSensorStatus.RUNNING,
     use_user_code_server=True,  # which has `history.IsOutdated`
-    description="Makes a mart anew when tables it is made from have been synced and none of them is being synced, and "
-    "at midnight (UTC), since its figures depend on the day.",
+    description="Rebuilds a mart and the copy after their sources have been synced, never during a sync, and at "
+    "midnight (UTC), since figures depend on the day.",
 )
 
 
@@ -71,8 +71,8 @@ marts_sensor = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.groups(API_GROUP),
     minimum_interval_seconds=int(os.environ["NEW_ROWS_SECONDS"]),
     default_status=dg.DefaultSensorStatus.RUNNING if RUNNING else dg.DefaultSensorStatus.STOPPED,
-    description="Asks the API, at one call a resource, whether there are rows beyond those of the last sync, and has "
-    "the resources synced that have grown.",
+    description="Asks the API with one call per resource whether it has more rows than at the last sync, and syncs the "
+    "resources that have grown.",
 )
 def new_rows_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """With `per_page=1`, page number rows + 1 exists only if the resource has grown."""
@@ -134,10 +134,10 @@ def _position(instance: dg.DagsterInstance, table: Table) -> str:
     name="failed_run_sensor",
     monitor_all_code_locations=True,  # also runs that none has launched: of a notebook, of versions before
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs what failed in a run, and posts it to FAILURE_WEBHOOK_URL where that is set.",
+    description="Logs what failed in a run, and posts it to FAILURE_WEBHOOK_URL if that is set.",
 )
 def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
-    """One message a failed run: the failed assets by name, each with its cause."""
+    """One message per failed run: the failed assets by name, each with its cause."""
     failures = [history.failure_text(event) for event in context.get_step_failure_events()]
     what = f"Run {context.dagster_run.run_id[:8]} of {context.dagster_run.job_name} failed."
     text = "\n".join([what, *(failures or [context.failure_event.message or "No error is recorded."])])
@@ -161,8 +161,8 @@ def _post(url: str, text: str) -> None:
     name="lost_runs_sensor",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Marks as failed a run whose process is gone, of `make run` or with its code server; it would keep the "
-    "marts waiting for ever.",
+    description="Marks a run as failed if its process or its code server is gone; otherwise the marts would wait for "
+    "it for ever.",
 )
 def lost_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Starts nothing."""

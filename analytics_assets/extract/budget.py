@@ -188,7 +188,7 @@ class Budget:
                 continue
             if seconds > WORTH_SAYING:
                 rate = f"{self._rates[0].limit:,}"
-                logger.info("waiting %.0f s for the budget of %s calls an hour", seconds, rate)
+                logger.info("waiting %.0f s for the budget of %s calls per hour", seconds, rate)
             if seconds:
                 await self._sleep(seconds)
 

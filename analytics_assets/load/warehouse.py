@@ -74,7 +74,7 @@ def _lock_file(file: Path) -> Path:
 
 
 def _destination() -> Destination[Any, Any]:
-    """dlt's destination, with its whole configuration looked up: dlt itself would do so some twenty times a resource.
+    """dlt's destination, with its whole configuration looked up: dlt itself would do so some twenty times per resource.
 
     Raises `WrongSetting` for a kind of warehouse that dlt does not know.
     """

@@ -1,4 +1,4 @@
--- One row a learner whose account is not deleted, with registrations and certificates. Both are counted before the
+-- One row per learner whose account is not deleted, with registrations and certificates. Both are counted before the
 -- join, or each registration would count once a certificate.
 WITH registered AS (
     SELECT

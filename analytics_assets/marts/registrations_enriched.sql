@@ -1,4 +1,4 @@
--- One row a registration that is not deleted, with its learner and its training.
+-- One row per registration that is not deleted, with its learner and its training.
 WITH registered AS (
     SELECT
         id,

@@ -1,4 +1,4 @@
--- One row a training that is not deleted, with what came of the registrations for it.
+-- One row per training that is not deleted, with what came of the registrations for it.
 WITH registered AS (
     SELECT
         training_id,

@@ -122,7 +122,7 @@ RESOURCES: Mapping[str, Table] = {
     for table in (
         _resource(
             "users",
-            "One row a learner account.",
+            "One row per learner account.",
             Column("email", EMAIL, "Address the learner signs in with.", personal=True),
             Column("segments", JSON, "Audience segments the learner belongs to, as a list."),
             Column("display_name", TEXT, "Name shown to others.", personal=True),
@@ -138,14 +138,14 @@ RESOURCES: Mapping[str, Table] = {
         ),
         _resource(
             "trainings",
-            "One row a training that learners register for.",
+            "One row per training that learners register for.",
             Column("type", TEXT, "Kind of training, such as a course or a live event."),
             Column("name", TEXT, "Title of the training."),
             Column("created_at", TIME, "When the training was created."),
         ),
         _resource(
             "registrations",
-            "One row a registration of a learner for content.",
+            "One row per registration of a learner for content.",
             Column("completed_at", TIME, "When the learner completed the content."),
             Column("is_completed", BOOLEAN, "Whether the API counts the content as completed."),
             Column("completion_percentage", NUMBER, "Progress through the content, 0 to 100."),
@@ -166,7 +166,7 @@ RESOURCES: Mapping[str, Table] = {
         ),
         _resource(
             "certifications",
-            "One row a certification that can be awarded.",
+            "One row per certification that can be awarded.",
             *_CERTIFICATION,
             Column("created_at", TIME, "When the certification was created."),
             Column("awarded_by_name", TEXT, "Person who signs the certificate.", personal=True),
@@ -174,14 +174,14 @@ RESOURCES: Mapping[str, Table] = {
         ),
         _resource(
             "awarded_certifications",
-            "One row a certification awarded to a learner.",
+            "One row per certification awarded to a learner.",
             *_CERTIFICATION,
             *_LEARNER,
             Column("awarded_at", TIME, "When the certification was awarded."),
         ),
         _resource(
             "paths_users",
-            "One row a learner's enrolment in a learning path.",
+            "One row per enrolment in a learning path.",
             *_LEARNER,
             Column("path_id", ID, "Learning path the learner is enrolled in."),
             Column("path_name", TEXT, "Title of the learning path."),
@@ -204,16 +204,15 @@ MARTS: Mapping[str, Table] = {
     for table in (
         Table(
             "registrations_enriched",
-            "One row a registration, with learner and training. Only deleted ones are left out: where the "
-            "learner or the training is not known, their columns are null and `has_user` or `has_training` is false. "
-            "What is overdue is so on the day on which this table was made; it is made anew each day, even if nothing "
-            "changed.",
+            "One row per registration, joined for analysts. Deleted registrations are left out. If the learner "
+            'or the training is unknown, their columns are null and `has_user` or `has_training` is false. "Overdue" '
+            "is as of the last rebuild; the table is rebuilt at least daily.",
             (
                 Column("registration_id", ID, "The registration, `registrations.id`.", nullable=False),
                 _like("registrations", "user_id"),
                 _like("users", "display_name", "user_display_name"),
                 _like("users", "email", "user_email"),
-                Column("email_domain", TEXT, "Part of the learner's address behind the @, in lower case."),
+                Column("email_domain", TEXT, "Part of the learner's address after the @, in lower case."),
                 _like("users", "segments", "user_segments"),
                 _like("registrations", "content_id", "training_id"),
                 _like("trainings", "name", "training_name"),
@@ -228,7 +227,7 @@ MARTS: Mapping[str, Table] = {
                 Column(
                     "status",
                     TEXT,
-                    "`completed`, else `overdue` if the due time had passed when this table was made, else "
+                    "`completed`, else `overdue` if the due time had passed at the last rebuild, else "
                     "`in_progress` if there is progress, else `not_started`.",
                     nullable=False,
                 ),
@@ -236,7 +235,7 @@ MARTS: Mapping[str, Table] = {
                 Column(
                     "days_overdue",
                     COUNT,
-                    "Days, by UTC date, an overdue registration was past its due time when this table was made.",
+                    "Days by UTC date from the due time of an overdue registration to the last rebuild.",
                 ),
                 Column("has_user", BOOLEAN, "Whether the learner is in `users`.", nullable=False),
                 Column("has_training", BOOLEAN, "Whether the content is in `trainings`.", nullable=False),
@@ -244,8 +243,8 @@ MARTS: Mapping[str, Table] = {
         ),
         Table(
             "training_outcomes",
-            "One row a training that is not deleted. One without registrations is there too. Numbers that depend on "
-            "the day are of that on which this table was made; it is made anew each day, even if nothing changed.",
+            "One row per training that is not deleted. Trainings without registrations are included. Numbers that "
+            "depend on the day are as of the last rebuild; the table is rebuilt at least daily.",
             (
                 Column("training_id", ID, "The training, `trainings.id`.", nullable=False),
                 _like("trainings", "name", "training_name"),
@@ -259,8 +258,7 @@ MARTS: Mapping[str, Table] = {
                 Column(
                     "pass_rate",
                     NUMBER,
-                    "Passed share of those whose `pass_status` is passed or failed, others left out, 0 to 1; null "
-                    "without any.",
+                    "Share of passed among the registrations that are passed or failed, 0 to 1; null without any.",
                 ),
                 Column("mean_score", NUMBER, "Mean score of the registrations that have one."),
                 Column("median_score", NUMBER, "Median score of the registrations that have one."),
@@ -270,9 +268,8 @@ MARTS: Mapping[str, Table] = {
         ),
         Table(
             "learner_progress",
-            "One row a learner whose account is not deleted. One without registrations is there too. Numbers that "
-            "depend on the day are of that on which this table was made; it is made anew each day, even if nothing "
-            "changed.",
+            "One row per learner whose account is not deleted. Learners without registrations are included. Numbers "
+            "that depend on the day are as of the last rebuild; the table is rebuilt at least daily.",
             (
                 Column("user_id", ID, "The learner, `users.id`.", nullable=False),
                 _like("users", "display_name", "user_display_name"),
@@ -316,7 +313,7 @@ REJECTED_ROWS = Table(
 )
 SYNCS = Table(
     "syncs",
-    "One row a complete sync of a resource.",
+    "One row per complete sync of a resource.",
     (
         Column("resource", TEXT, "Resource that was read.", nullable=False),
         Column("started_at", TIME, "When the reading began; `_last_seen_at` of the rows it saw.", nullable=False),
@@ -348,7 +345,7 @@ LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SY
 
 DATA_DICTIONARY = Table(
     "data_dictionary",
-    "One row a column of any table or view.",
+    "One row per column of any table or view.",
     (
         Column("table_name", TEXT, "Table or view that has the column.", nullable=False),
         Column("column_name", TEXT, "Name of the column.", nullable=False),
@@ -360,7 +357,7 @@ DATA_DICTIONARY = Table(
 )
 SYNC_LOG = Table(
     "sync_log",
-    "One row a complete sync of a resource. The table syncs has more of it.",
+    "One row per complete sync of a resource. The table syncs has more of it.",
     tuple(
         column
         for column in SYNCS.columns

@@ -37,7 +37,7 @@ def test_what_marts_are_made_from_is_critical() -> None:
 def test_the_grain_stands_above_the_columns() -> None:
     """What one row is can be read where the columns are."""
     [users] = [node for node in NODES if node.key.path == ["users"]]
-    assert users.metadata["dagster/column_schema"].constraints.other == ["One row a learner account"]
+    assert users.metadata["dagster/column_schema"].constraints.other == ["One row per learner account"]
 
 
 def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_the_printed_links_lead_to_something(page: Page, ui: Ui) -> None:
     page.goto(links["Tables"])
     for name in ASSETS:
         expect(page.get_by_role("link", name=name, exact=False).first).to_be_visible()
-    expect(page.get_by_text("One row a learner account").first).to_be_visible()
+    expect(page.get_by_text("One row per learner account").first).to_be_visible()
     page.goto(links["Lineage"])
     for name in (*MARTS, "users"):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()

@@ -111,7 +111,7 @@ def test_giving_up_ends_the_waiting(tmp_path: Path, caplog: pytest.LogCaptureFix
 
     with caplog.at_level("INFO", "analytics_assets"):
         asyncio.run(give_up())
-    assert caplog.messages == ["waiting 3600 s for the budget of 20 calls an hour"]
+    assert caplog.messages == ["waiting 3600 s for the budget of 20 calls per hour"]
 
 
 def test_who_gives_up_waits_for_nobody_and_takes_nothing(tmp_path: Path) -> None:

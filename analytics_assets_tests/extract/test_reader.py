@@ -223,7 +223,7 @@ def test_an_end_waits_for_no_budget(
     api.rows["users"] = [{"id": number} for number in range(200)]
     with caplog.at_level("INFO"):
         reader.begin(USERS, Sync())
-        eventually(lambda: "for the budget of 1 calls an hour" in caplog.text)
+        eventually(lambda: "for the budget of 1 calls per hour" in caplog.text)
         assert_it_ends_soon(reader)
     assert api.calls["users"] == 1
 

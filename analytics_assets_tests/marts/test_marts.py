@@ -38,7 +38,7 @@ def enriched(query: Query, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def test_no_registration_is_left_out(people: ContractApi, materialize: Materialize, query: Query) -> None:
-    """One row a registration, whether or not its learner and its training are known, in either nesting and id type."""
+    """One row per registration, be its learner and its training known or not, in either nesting and id type."""
     people.rows["registrations"] = [
         {"id": "a", "user": {"user": {"id": "1"}}, "content": {"id": "t"}},
         {"id": "b", "user": {"id": 1}, "content": {"content": {"id": "a path"}}},
