@@ -1,4 +1,4 @@
-"""Where the API is and with which token it may be asked."""
+"""The API's token, and the rule that it does not travel in the clear."""
 
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ class InsecureUrl(Fault):
 
 
 def shown(url: str | None) -> str:
-    """`url` without the user name and password that may stand in it."""
+    """`url` without its user name and password."""
     parts = urlsplit(url or "")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -45,7 +45,7 @@ def check(url: str) -> None:
 
 @configspec
 class BearerToken(AuthConfigBase):
-    """Looks the token up for each request: building a source needs no secret, and a new token is used at once."""
+    """Looks up the token for each request, so building a source needs no secret and a new token is used at once."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         check(request.url or "")

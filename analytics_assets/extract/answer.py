@@ -1,6 +1,6 @@
-"""What an answer says: JSON as its bytes give it, down to the rows of a page, each still as text.
+"""Reads an answer's JSON down to the rows of a page, and leaves each row as text.
 
-What the values of a row mean belongs in `batches`.
+`batches` reads the values of a row.
 """
 
 import json
@@ -15,9 +15,10 @@ from dlt.common.utils import str2bool
 from analytics_assets.extract.faults import ADDRESS, UnexpectedAnswer
 
 Raw = msgspec.Raw
-# What is no JSON becomes a text that begins so: nobody can read it, since it is no Unicode, or forge it.
+# What is not JSON becomes a text with this prefix. It is no Unicode, so it cannot be read; it is random, so no server
+# can send it.
 MARK = b"\xff".decode("utf-8", "surrogateescape") + token_hex(4)
-TEXT = r'(?:[^"\\]++|\\.)*+'  # possessive, so that one that never ends takes no longer than one that does
+TEXT = r'(?:[^"\\]++|\\.)*+'  # possessive, so that a text without an end takes no longer than another
 MARKED = re.compile(rf'"{MARK}{TEXT}"')
 TOKEN = re.compile(rf'"{TEXT}(?:"|\\?\Z)|NaN|-?Infinity|[\[\]{{}}]', re.DOTALL)
 SPACED = re.compile(rf'\s|[\[{{]\s|\{{"{TEXT}"(?:\s|:\s)'.encode())  # JSON with blanks between its tokens
@@ -29,7 +30,7 @@ Fields = dict[str, Raw]
 
 
 class Seen(NamedTuple):
-    """What a page says: what tells its rows apart, and whether there is another page; None where it does not say."""
+    """What a page says: the ids of its rows, or else the rows themselves, and `has_more`; None if it does not say."""
 
     ids: list[bytes]
     has_more: bool | None
@@ -37,7 +38,7 @@ class Seen(NamedTuple):
 
 @lru_cache
 def decoder_of(resource: str, row: Any) -> msgspec.json.Decoder[Any]:
-    """Reads an answer whose rows are such."""
+    """A decoder of answers whose rows have this type."""
     data = msgspec.defstruct("Data", [("rows", list[row])], rename={"rows": resource})
     return msgspec.json.Decoder(msgspec.defstruct("Answer", [("data", data), ("has_more", Raw, NULL)]))
 
@@ -47,9 +48,9 @@ class _Row(msgspec.Struct, gc=False):
 
 
 def look(resource: str, body: bytes, where: str) -> Seen:
-    """What the page in `body`, an answer that came from `where`, says.
+    """What the page in `body` says; `where` names its origin in messages.
 
-    Raises ValueError or RecursionError where it is no JSON, `UnexpectedAnswer` where it is no page.
+    Raises ValueError or RecursionError if the body is not JSON, `UnexpectedAnswer` if it is not a page.
     """
     try:
         answer = decoder_of(resource, _Row).decode(body)
@@ -73,13 +74,13 @@ def look(resource: str, body: bytes, where: str) -> Seen:
 
 
 def rows(resource: str, body: bytes) -> list[Raw]:
-    """The JSON of each row of a page that `look` has seen; where it was none, what is wrong stands behind `MARK`."""
+    """The JSON of each row of a page that `look` has accepted; what was not JSON has the prefix `MARK`."""
     answer = _answer(resource, body)
     return list(answer.data.rows) if answer else []
 
 
 def fields(row: Raw) -> tuple[Fields, str]:
-    """The JSON of each field of a row, and why the row cannot be read, where that is so: what can be is its id."""
+    """The JSON of each field of a row, and "". If the row cannot be read, its id if it has one, and the reason."""
     if not _is_object(row):
         return {}, "it is no object"
     try:
@@ -89,7 +90,7 @@ def fields(row: Raw) -> tuple[Fields, str]:
 
 
 def ascii_text(row: Raw) -> str:
-    """The row as the API gave it, in ASCII; as a text, what JSON does not have."""
+    """The row as the API sent it, in ASCII; what was not JSON becomes a text."""
 
     def original(found: re.Match[str]) -> str:
         token = str(json.loads(found[0])).removeprefix(MARK)
@@ -105,7 +106,7 @@ def in_utf8(value: Raw) -> str:
 
 
 def compact(body: bytes) -> bytes:
-    """The body without blanks between its tokens, if it begins with such; every token stays as it is spelled."""
+    """The body without blanks between its tokens, if it starts with such blanks; tokens keep their spelling."""
     return msgspec.json.format(body, indent=-1) if SPACED.match(body) else body
 
 
@@ -114,7 +115,7 @@ def _is_object(row: Raw) -> bool:
 
 
 def _answer(resource: str, body: bytes) -> Any:
-    """The answer with its rows as text; None where it has another shape."""
+    """The answer with its rows as text; None if it has another shape."""
     decoder = decoder_of(resource, Raw)
     try:
         try:
@@ -128,7 +129,7 @@ def _answer(resource: str, body: bytes) -> Any:
 
 
 def _check(body: bytes) -> None:
-    """Raise ValueError or RecursionError where it is no JSON: a decoder ends where it finds another shape."""
+    """Raise ValueError or RecursionError if it is not JSON: a decoder stops at the first wrong shape."""
     try:
         msgspec.json.decode(body, type=Raw)
     except msgspec.DecodeError:
@@ -136,10 +137,9 @@ def _check(body: bytes) -> None:
 
 
 def _repaired(body: bytes) -> bytes:
-    """The body with a marked text for each token that JSON does not have, and for what is nested too deeply.
+    """The body with a marked text in place of each token that is not JSON, and of values that are nested too deeply.
 
-    NaN, infinities, halves of characters, line breaks in texts and escapes that do not exist are what servers write all
-    the same; one costs its row, and no other.
+    Servers do write NaN, infinities, lone surrogates, line breaks in texts and unknown escapes; one costs only its row.
     """
     text = in_utf8(Raw(body))
     parts, done, depth, deep = [], 0, 0, 0
@@ -158,7 +158,7 @@ def _repaired(body: bytes) -> bytes:
 
 
 def _is_odd(token: str) -> bool:
-    """Whether JSON does not have the token; a text that is cut off says nothing about the row that it is in."""
+    """Whether the token is not JSON. A text that is cut off is left alone: the body ends there."""
     if token[0] != '"':
         return True
     try:

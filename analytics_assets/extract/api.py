@@ -1,4 +1,4 @@
-"""The API as data, in dlt's words, and what follows from it: URLs, and where pages are kept."""
+"""The API as dlt's REST configuration, and what follows from it: URLs, and the folders of kept pages."""
 
 import asyncio
 import math
@@ -23,9 +23,10 @@ from analytics_assets.tables.sync import Sync
 
 
 def api(session: requests.Session) -> RESTAPIConfig:
-    """The API and its six resources, as they are: with an ordinary session, dlt reads their rows page by page.
+    """The API and its six resources as they are. With an ordinary session, dlt reads their rows page by page.
 
-    With that of a `source` it reads the same faster: an answer then has a batch of typed rows where the rows would be.
+    With the session of a `source` dlt reads the same faster: its answers contain a batch of typed rows in place of
+    rows.
     """
     return {
         "client": {
@@ -37,7 +38,7 @@ def api(session: requests.Session) -> RESTAPIConfig:
                 "base_page": 1,
                 "total_path": None,
                 "has_more_path": "has_more",
-                "stop_after_empty_page": False,  # a hole, if there is more behind it
+                "stop_after_empty_page": False,  # `has_more` decides, also on an empty page
             },
         },
         "resource_defaults": {
@@ -52,20 +53,20 @@ def api(session: requests.Session) -> RESTAPIConfig:
 
 
 def page_size() -> int:
-    """Rows per page that are asked for."""
+    """Rows requested per page."""
     return int(os.environ["API_PAGE_SIZE"])
 
 
 def path(resource: str) -> str:
-    """Path of a resource behind the base URL."""
+    """Path of a resource after the base URL."""
     return str(dlt.config["api_resource_path"]).format(resource=resource)
 
 
 def page_url(table: Table, window_start: datetime | None, end: datetime) -> Callable[[int], str]:
-    """The URL of each page, of the whole or of the rows that the API dates in a window.
+    """The URL of each page: of all rows, or of the rows that the API dates in a window.
 
-    With dlt's `incremental` a window would also leave out what it dates differently from the API, fail where a date is
-    missing, and keep the last one in its own state, which knows of no failed load.
+    dlt's `incremental` is not used: it drops rows that it dates differently from the API, fails on a missing date, and
+    keeps the last date in its own state even if the load fails.
     """
     if window_start is None:
         return _url(path(table.name), page_size())
@@ -76,7 +77,7 @@ def page_url(table: Table, window_start: datetime | None, end: datetime) -> Call
 
 
 def has_row(table: Table, number: int) -> bool:
-    """Whether the API has a row number `number` (from 1) of this resource: one call, tried once."""
+    """Whether the API has row `number` (from 1) of this resource: one call without retries."""
 
     async def ask() -> bool:
         async with Client(dlt.config["api_base_url"], attempts=1) as client:
@@ -88,7 +89,7 @@ def has_row(table: Table, number: int) -> bool:
 
 
 def page_log(table: Table, *kind: str) -> PageLog:
-    """The log of a reading of this resource of this API with this token, to be used by one process at a time."""
+    """The page log for this resource, API and token; one process may use it at a time."""
     api = (dlt.config["api_base_url"], path(table.name), str(page_size()), str(dlt.secrets.get("api_key")), *kind)
     name = sha256("\n".join(api).encode()).hexdigest()[:32]
     seconds = float(os.environ["RESUME_HOURS"]) * 3600
@@ -96,12 +97,12 @@ def page_log(table: Table, *kind: str) -> PageLog:
 
 
 def api_name() -> str:
-    """Which API this is, for people and for telling it from another."""
+    """The name of the API, for display and to tell it from another."""
     return "the sample API" if SAMPLE in os.environ else shown(dlt.config["api_base_url"])
 
 
 def has_window(table: Table) -> bool:
-    """Whether `API_WINDOW_...` says how to ask for those rows of this resource that the API dates in a window."""
+    """Whether `API_WINDOW_...` says how to request the rows of this resource in a window of dates."""
     return bool(os.environ.get(_window_setting(table)))
 
 

@@ -1,6 +1,6 @@
-"""Pages become typed Arrow tables: by `structs` where nothing is odd, else value by value, with the same result.
+"""Turns pages into typed Arrow tables: with `structs` if nothing is odd, else value by value, with the same result.
 
-Here belongs which row becomes what, or is set aside and why. How a single value is read belongs in `values`.
+This module decides what becomes of a row: read, or set aside with a reason. `values` reads a single value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from analytics_assets.tables.sync import Rejected
 
 
 class Typed(NamedTuple):
-    """Rows as an Arrow table, those that could not be read, and the names of fields that have no column."""
+    """Rows as an Arrow table, rows that could not be read, and the names of fields without a column."""
 
     table: pa.Table
     rejected: list[Rejected]
@@ -36,7 +36,7 @@ class Typed(NamedTuple):
 
 
 def typed(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
-    """The rows of some pages, the first of which is `first_page`; of rows with the same key the last stays."""
+    """The rows of consecutive pages from `first_page` on; of rows with the same key the last is kept."""
     try:
         return _whole(structs, table, bodies, first_page, seen_at)
     except (*values.UNREADABLE, RecursionError):
@@ -56,7 +56,7 @@ def _whole(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: 
 
 
 def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
-    """As `typed`; a row that cannot be read is set aside with what is wrong, and costs no other."""
+    """As `typed`; a row that cannot be read is set aside with a reason, and no other row is affected."""
     pages = [rows(table.name, body) for body in bodies]
     texts, numbers = [row for page in pages for row in page], _numbers(pages, first_page)
     known, problems = zip(*map(fields, texts), strict=True) if texts else ((), ())
@@ -85,9 +85,9 @@ def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_
 def _read(
     name: str, of_type: Type, found: Sequence[Raw], reasons: dict[int, list[str]], inside: Sequence[Any] = ()
 ) -> pa.Array:
-    """The column as Arrow; where a value cannot be read it is null, and the row's index gets a reason.
+    """The column as Arrow. A value that cannot be read is null, and its row's index gets a reason.
 
-    Where a row has no value of its own, that from `inside` an object of the row is taken.
+    If a row has no value, the one found `inside` an embedded object of the row is used.
     """
     reader, decoded = values.READERS[of_type], [values.decoded(value, of_type) for value in found]
     if inside:
@@ -108,7 +108,7 @@ def _read(
 
 
 def _inside(found: Mapping[str, Sequence[Raw]], column: Column) -> Sequence[Any]:
-    """The ids of embedded objects, be it `{"id": ...}` or `{<name>: {"id": ...}}`; a bare value is the id itself."""
+    """The ids of embedded objects, `{"id": ...}` or `{<name>: {"id": ...}}`; a bare value is the id itself."""
     if (name := column.lifted_from) is None:
         return ()
     objects = [None if (value := values.decoded(one)) is values.NO_VALUE else value for one in found[name]]
@@ -117,14 +117,14 @@ def _inside(found: Mapping[str, Sequence[Raw]], column: Column) -> Sequence[Any]
 
 
 def _numbers(pages: Sequence[Sequence[Any]], first_page: int) -> list[int]:
-    """For each row the number of its page."""
+    """The page number of each row."""
     return [number for number, page in enumerate(pages, first_page) for _ in page]
 
 
 def _table(
     table: Table, arrays: dict[str, pa.Array], numbers: list[int], seen_at: datetime, stay: pa.Array | None = None
 ) -> pa.Table:
-    """The table of these columns, with all of their rows or those that stay: of others the key may be missing."""
+    """The table of these columns, with all rows or only those in `stay`; other rows may lack a key."""
     schema = arrow_schema(table)
     added = {
         LAST_SEEN_AT: pa.repeat(pa.scalar(seen_at, schema.field(LAST_SEEN_AT).type), len(numbers)),

@@ -1,7 +1,7 @@
 """The budget of calls to the API: so many an hour and so many at once, shared by every process that uses its key.
 
-What it still allows stands in a file of `DLT_DATA_DIR`, or for processes on several machines in a Postgres database.
-The algorithm is pyrate-limiter's token bucket; its own stores know no file, and of databases only Redis.
+Its state is in a file in `DLT_DATA_DIR` or, for processes on several machines, in a Postgres database. The algorithm is
+pyrate-limiter's token bucket, for which that library can use neither.
 """
 
 import asyncio

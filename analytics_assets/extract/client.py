@@ -1,6 +1,6 @@
-"""One request to the API: its limits on time, size and number at once, and when it is tried again.
+"""Requests to the API: limits on their time, size and number in flight, and retries.
 
-It knows neither resources nor tables. What can go wrong, and whether that passes, stands in `faults`.
+It knows neither resources nor tables. `faults` says which faults are retried.
 """
 
 import asyncio
@@ -56,12 +56,12 @@ Meaning = TypeVar("Meaning")
 
 
 class Client:
-    """Asks the API at `base_url`, for one run or one question; to be entered in the event loop that it is used in.
+    """Sends requests to the API at `base_url`, for one run or one question; enter it in the event loop that uses it.
 
-    The tries, the back-off and the longest wait are dlt's own settings (`RUNTIME__REQUEST_MAX_ATTEMPTS`,
+    The attempts, the backoff and the longest wait are dlt's own settings (`RUNTIME__REQUEST_MAX_ATTEMPTS`,
     `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is the longest silence of a server
-    (`RUNTIME__REQUEST_TIMEOUT`), twice which a whole exchange may take, from looking up the name on. Proxies and
-    certificates are those of the environment, which is asked once: for each request it takes longer than an answer.
+    (`RUNTIME__REQUEST_TIMEOUT`); an exchange as a whole, name lookup included, may take twice as long. Proxies and
+    certificates are those of the environment, which is read once: reading it takes longer than a request.
     """
 
     def __init__(self, base_url: str, in_flight: int = 1, attempts: int | None = None) -> None:
@@ -94,17 +94,17 @@ class Client:
             max_line_size=MOST_HEADER_BYTES,
             max_field_size=MOST_HEADER_BYTES,
         )
-        self._session._retry_connection = False  # or a request that is cut off is sent twice, and counted once
+        self._session._retry_connection = False  # else aiohttp resends a request that was cut off, and we count one
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
     async def get(self, url: str, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
-        """The body at `url`, and what `meaning` makes of it and of where it is from; it is empty with HTTP 204 only.
+        """The body at `url`, and what `meaning` returns for it and its origin. Only HTTP 204 has an empty body.
 
-        Counts in `sync`. Raises `Fault`, or what `meaning` raises; where that is ValueError or RecursionError, the body
-        is no JSON, and asked for again.
+        Counts calls and failures in `sync`. Raises `Fault`, or what `meaning` raises; ValueError and RecursionError
+        mean that the body is not JSON, and the request is retried.
         """
         return await self._retrying(self._once, URL(url).with_user(None), sync, meaning)
 
@@ -112,7 +112,7 @@ class Client:
         shown = str(url)
         access.check(shown)
         async with self._slots:
-            async with self._turn:  # one asks for all that wait; who is cancelled before takes no call
+            async with self._turn:  # one task asks for all that wait; a task cancelled before that takes no call
                 if self._budget is None:
                     self._budget = await in_thread(budget)
                 await self._budget.take()
@@ -139,7 +139,7 @@ class Client:
 
 
 def _note(state: RetryCallState) -> None:
-    """Count a failure in the sync of the call, and say that it is tried again."""
+    """Count a failure in the sync of the call, and log that it is retried."""
     error, (_, sync, _) = state.outcome.exception() if state.outcome else None, state.args
     sync.failures += 1
     if sync.failures > max(MOST_FAILURES, sync.calls / 2):
@@ -148,7 +148,7 @@ def _note(state: RetryCallState) -> None:
 
 
 async def _body(answer: aiohttp.ClientResponse, shown: str) -> bytes:
-    """The unpacked body of an answer that is still to be read."""
+    """Read the body of an answer and decode it as its `Content-Encoding` says."""
     named = ",".join(answer.headers.getall("Content-Encoding", ())).lower().split(",")
     packed = [name.strip().removeprefix("x-") for name in named if name.strip()]  # the old names (RFC 9110, 8.4.1)
     if len(packed) > MOST_LAYERS or any(name not in (*ENCODINGS, "identity") for name in packed):
@@ -169,11 +169,11 @@ async def _body(answer: aiohttp.ClientResponse, shown: str) -> bytes:
 
 
 def _unpacked(body: bytes, encoding: str, shown: str) -> bytes:
-    """The body, unpacked as far as it may be large."""
+    """The decoded body. Raises `AnswerTooLarge` as soon as it exceeds the limit."""
     if encoding == "identity" or not body:
         return body
     unpacked = b""
-    for _ in range(MOST_MEMBERS):  # of gzip there may be several, one behind the other (RFC 1952, 2.2)
+    for _ in range(MOST_MEMBERS):  # gzip may have several members, one after the other (RFC 1952, 2.2)
         # Some servers leave out the two bytes that `deflate` begins with (RFC 9110, 8.4.1.2), of which four bits are 8.
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS if encoding == "deflate" and body[0] & 15 != 8 else 47)
         try:
@@ -195,7 +195,7 @@ def _check_size(size: int, shown: str) -> None:
 
 
 def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
-    """Seconds that the answer asks to wait, from seconds or a date; None where it does not or cannot be read."""
+    """Seconds to wait as `Retry-After` says, in seconds or as a date; None without it, or if it cannot be read."""
     header = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", header):
         return float(header)
@@ -206,7 +206,7 @@ def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
 
 
 def _proxy(base_url: str) -> str | None:
-    """The proxy that the environment names for this address, as requests reads it, and so dlt."""
+    """The proxy that the environment names for this address, found as requests does it, and so dlt."""
     given = requests.utils.select_proxy(base_url, requests.utils.get_environ_proxies(base_url))
     if not given:
         return None
@@ -222,7 +222,7 @@ def _proxy(base_url: str) -> str | None:
 
 
 def _certificates() -> ssl.SSLContext:
-    """The authorities to be trusted: those configured, else those of the system and of certifi."""
+    """The certificate authorities to trust: those configured, else those of the system and of certifi."""
     given = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     folder = os.path.isdir(given or "")
     try:
@@ -236,7 +236,7 @@ def _certificates() -> ssl.SSLContext:
 
 
 class _Resolver(AbstractResolver):
-    """Looks names up as the system does; aiohttp's own would keep the process until a name server has answered."""
+    """Looks names up as the system does. aiohttp's own resolver keeps the process until a name server answers."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -1,4 +1,4 @@
-"""What can go wrong between here and the API, as data: whether another try may help, and what a person can do."""
+"""The faults between here and the API as data: which are retried, and the remedy that the message names."""
 
 import os
 import socket
@@ -10,10 +10,10 @@ import aiohttp
 
 
 class Fault(Exception):
-    """The API did not give what it was asked for; `again` says whether the same request may succeed a little later.
+    """A request failed; `again` says whether a retry may help.
 
-    The message names the URL, and holds none of the answer's values. `status` is that of HTTP where it is not a
-    success, else 0; `wait` are the seconds the API asks to wait.
+    The message names the URL and contains no value of the answer. `status` is the HTTP status of a failure, else 0;
+    `wait` is the number of seconds that the API asks to wait.
     """
 
     def __init__(self, message: str, again: bool = False, status: int = 0, wait: float = 0) -> None:
@@ -26,7 +26,7 @@ class UnexpectedAnswer(Fault):
 
 
 class Impatient(Fault):
-    """The API asks for a longer wait than is acceptable, or fails more often."""
+    """The API asks for a longer wait than is acceptable, or too many calls fail."""
 
 
 class AnswerTooLarge(Fault):
@@ -34,13 +34,13 @@ class AnswerTooLarge(Fault):
 
 
 class Kind(NamedTuple):
-    """Whether another try may help, and what a person can do or, for an error without a status, what has happened."""
+    """Whether a retry may help, and the remedy or, for an error without a status, what has happened."""
 
     again: bool
     text: str = ""
 
     def beside(self, what: str) -> str:
-        """The message of a fault: what has happened, and what can be done, if anything."""
+        """The message of a fault: `what` has happened, and the remedy if there is one."""
         return f"{what}; {self.text}" if self.text else what
 
 
@@ -58,9 +58,9 @@ STATUSES: Mapping[int, Kind] = {
     **dict.fromkeys(range(500, 600), PASSES),  # with 52x and 530, which CDNs answer for a server behind them
     **dict.fromkeys((501, 505, 506, 510, 511), STAYS),  # what the server does not support, or asks of a person
 }
-GONE = frozenset({404, 410})  # what a server may say of a page behind the last one
+GONE = frozenset({404, 410})  # what a server may answer for a page after the last one
 
-# The first that fits. Of text that is not written here only that of the system is shown: the server's may quote rows.
+# The first match counts. Messages show the operating system's text, but not the server's, which may quote rows.
 ERRORS: Sequence[tuple[type[BaseException], Kind]] = (
     (ssl.SSLEOFError, Kind(True, "the connection broke off")),
     (ssl.SSLError, Kind(False, "no secure connection")),
@@ -79,10 +79,10 @@ NETWORK = (aiohttp.ClientError, OSError, MemoryError)  # what the client turns i
 
 
 def of_status(status: int, url: str, asked: float | None, patience: float) -> Fault:
-    """The fault of an answer with this status from 300 on, which asks to wait `asked` seconds.
+    """The fault for an answer with a status of 300 or more that asks to wait `asked` seconds.
 
-    Whoever says when to come back is believed to work again then, with any status (RFC 9110, 10.2.3). More than
-    `patience` seconds are too long.
+    An answer with `Retry-After` is retried whatever its status (RFC 9110, 10.2.3), unless the wait exceeds `patience`
+    seconds.
     """
     kind = STATUSES.get(status, STAYS)
     where = f"HTTP {status} from {url}"
@@ -95,7 +95,7 @@ def of_status(status: int, url: str, asked: float | None, patience: float) -> Fa
 
 
 def of_error(error: BaseException, url: str, seconds: float) -> Fault:
-    """The fault of an exchange that ended with an error; a whole one may take so many seconds."""
+    """The fault for an exchange that ended with an error; `seconds` is the limit for an exchange."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         kind = STATUSES.get(error.status, STAYS)
         return Fault(kind.beside(f"{url}: the proxy refused (HTTP {error.status})"), kind.again)
@@ -104,7 +104,7 @@ def of_error(error: BaseException, url: str, seconds: float) -> Fault:
     system = getattr(error, "os_error", None) if isinstance(error, aiohttp.ClientConnectorError) else error
     said = None
     if isinstance(system, OSError) and not isinstance(system, TimeoutError):
-        # Not asyncio's words for it, which leave out the reason; these two have numbers and words of their own.
+        # asyncio's text leaves out the reason; these two have their own numbers and text.
         number = None if isinstance(system, ssl.SSLError | socket.gaierror) else system.errno
         said = os.strerror(number) if number else system.strerror
     return Fault(f"{url}: {kind.text.format(seconds=seconds)}{f' ({said})' if said else ''}", kind.again)

@@ -1,7 +1,7 @@
-"""The pages of a reading that is under way, on disk: the queue between who fetches them and who makes columns of them.
+"""The pages of a reading on disk: the queue between fetching and typing, and what a sync resumes from after a crash.
 
-After a crash they need not be requested again. A page is kept as the body of its answer, as it came: to compress it
-takes longer than to fetch it. What it means, and whether it still holds, is asked elsewhere.
+A page is kept as the body of its answer, uncompressed: compressing takes longer than fetching. This module knows
+neither what a page says nor whether it is still up to date.
 """
 
 import os
@@ -19,21 +19,21 @@ HEAD = struct.Struct("<dII")  # when, in seconds since 1970; length and checksum
 
 
 class PageLog:
-    """The bodies of pages 1, 2, 3 ... in `file`, in a folder of its own, each behind its time, length and checksum.
+    """The bodies of pages 1, 2, 3 ... in `file`, in a folder of its own, each after its time, length and checksum.
 
-    Pages behind one that a crash has torn are cut off. A log that has not grown for `seconds` holds nothing any more:
-    the reading itself may take days. The last page says nothing about that, since each try to go on asks for it again.
-    Logs in the folders beside it that nobody has written to for as long are removed.
+    A page that a crash has torn is cut off, with all after it. A log that has not grown for `seconds` counts as empty;
+    a reading may take days as long as it grows. The last page does not count as growth, since each resumed sync
+    requests it again. Logs in the neighbouring folders that have not been written to for as long are removed.
     """
 
     def __init__(self, file: Path, seconds: float) -> None:
-        with suppress(FileNotFoundError):  # what is loaded meanwhile removes its own; the next log sees to the rest
+        with suppress(FileNotFoundError):  # another run may remove its own log meanwhile; the next log removes the rest
             for old in file.parent.parent.glob("*/*"):
                 if time.time() - old.stat().st_mtime > seconds:
                     old.unlink()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._folder = file.parent
-        self._file = file.open("a+b", buffering=0)  # to close it is to write nothing any more
+        self._file = file.open("a+b", buffering=0)  # so that closing writes nothing
         self._is_cut = False
         self._ends = [0]
         while end := self._end_of_page(self._ends[-1]):
@@ -57,7 +57,7 @@ class PageLog:
 
     def append(self, body: bytes) -> None:
         """Add the page behind the last one."""
-        if not self._is_cut:  # not before: whoever opens a log may not want it any more when all of it has been checked
+        if not self._is_cut:  # only now: a log that was merely opened is left as it is
             self.keep(len(self))
         page = HEAD.pack(time.time(), len(body), crc32(body)) + body
         if self._file.write(page) < len(page):
@@ -74,7 +74,7 @@ class PageLog:
         self._file.close()
 
     def remove(self) -> None:
-        """Leave nothing on the disk, nor of what lies beside it: the log of the same rows with another token."""
+        """Remove the folder, and with it the logs of the same resource that were read with another token."""
         self.close()
         shutil.rmtree(self._folder)
 

@@ -1,8 +1,9 @@
-"""All that one run reads: one event loop in one thread, so that the API's latency and the work of loading overlap.
+"""Everything that one run reads: one event loop in one thread, so that waiting for the API and loading overlap.
 
-Resources that refer to others are read at the same time, and what they refer to after them: so a learner who signs up
-meanwhile, and registers, is there. Each is kept from other runs from when its reading begins until it is loaded; no two
-runs wait for each other for ever, since all load in the same order. How pages are read belongs in `reading`.
+Resources that refer to others are read at the same time, and the others after them. So the learner of a new
+registration is always found, even if both were created during the sync. A resource is locked for other runs from the
+start of its reading until it is loaded. All runs load in the same order, so two runs cannot deadlock. `reading` reads
+the pages.
 """
 
 import asyncio
@@ -32,14 +33,14 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     def due(self, table: Table, of_the_run: list[Table]) -> list[Table]:
-        """What is to be begun now that `table` is wanted: at first it and all behind it, later what is tried again."""
+        """The tables to begin when `table` is to be loaded: at first it and all after it, later only a retried one."""
         if table.name in self._begun:
             return []
         is_first, self._is_first = self._is_first, False
         return of_the_run[of_the_run.index(table) :] if is_first else [table]
 
     def begin(self, table: Table, sync: Sync) -> None:
-        """Read the table as soon as may be: what is referred to, when all that was begun and refers has been read."""
+        """Start reading the table: at once if it refers to others, else after all that were begun and do."""
         if self._thread.ident is None:
             self._thread.start()
         loop, _, client = self._serving.result()
@@ -48,17 +49,18 @@ class Reader:
         loop.call_soon_threadsafe(reading.begin, client, before)
 
     def is_at_hand(self, table: Table) -> bool:
-        """Whether a table that was begun can be had in no time."""
+        """Whether a table that was begun has been read, and is small."""
         return self._begun[table.name].is_at_hand
 
     @contextmanager
     def read(self, table: Table, passes: Callable[[Exception], bool] = lambda _: False) -> Iterator[Reading]:
-        """The reading of a table that was begun; its batches are to be loaded inside, then its pages are gone.
+        """The reading of a table that was begun. Load its batches inside; after that its pages are removed.
 
-        They are dropped after an error that they may be to blame for, but kept for the next time if it `passes`.
+        After an error the pages are kept for the next sync if `passes` says so of the error, and removed otherwise,
+        since they may be its cause.
         """
         reading, is_kept = self._begun[table.name], True
-        wait([reading.is_open])  # an interrupt here leaves it to `close`
+        wait([reading.is_open])  # if this is interrupted, `close` ends the reading
         del self._begun[table.name]
         try:
             reading.is_open.result()
@@ -74,7 +76,7 @@ class Reader:
             reading.close(is_kept)
 
     def close(self) -> None:
-        """End what is under way, whatever it waits for. The pages that were read are kept for the next time."""
+        """End all readings, whatever they wait for. The pages that were read are kept for the next sync."""
         if self._thread.ident is None:
             return
         if not self._serving.exception():
@@ -96,7 +98,7 @@ class Reader:
             self._serving.set_exception(error)
 
     async def _serve(self) -> None:
-        """Keep the loop and its client until it is cancelled, and end what it reads."""
+        """Keep the loop and its client until this is cancelled; then end all readings."""
         current = asyncio.current_task()
         assert current
         async with Client(dlt.config["api_base_url"], int(os.environ["READ_AHEAD"])) as client:

@@ -1,7 +1,7 @@
-"""The pages of one resource: in which order they are asked for, when they end, and the batches made of them.
+"""The pages of one resource: the order in which they are requested, where they end, and the batches made of them.
 
-They go through a file: the reader's event loop appends them, however far ahead. One batch of them is typed while the
-one before it is loaded. How a single page is asked for is the client's; how rows are typed, in `batches`.
+Pages go through a file. The reader's event loop appends them, however far it is ahead; one batch is typed while the one
+before it is loaded. `client` sends the requests, and `batches` types the rows.
 """
 
 import asyncio
@@ -45,20 +45,21 @@ class GivenUp(Fault):
 
 
 class Reading:
-    """One reading of `table` within `sync`: `begin` and `end` it in an event loop, take each `batch` in another thread.
+    """One reading of `table` within `sync`: `begin` and `end` run in the event loop, `batch` in the thread that loads.
 
-    As many pages as `READ_AHEAD` says are asked for at once at the most, at first one, then two, then four, then a
-    quarter of those that have come: what lies behind the end is asked for in vain. Up to `sync.known_pages`, where the
-    resource ended last time, it is as many as may be; there nothing behind is asked for, and after it begins slowly.
+    At most `READ_AHEAD` pages are requested at once. Requests for pages after the last one are wasted, so a first
+    reading starts with one request, then two, then four, then a quarter of the pages that have come. Where the resource
+    ended last time is known (`sync.known_pages`), all slots are used up to that page; after it, requests start slowly
+    again.
     """
 
     def __init__(self, table: Table, sync: Sync) -> None:
         self.table, self.sync = table, sync
-        self.is_open: Future[None] = Future()  # done when no other run reads the resource any more
+        self.is_open: Future[None] = Future()  # done when this run holds the lock of the resource
         self.has_ended = threading.Event()  # set when no page will be added any more
         self._most_ahead, self._most_pages = int(os.environ["READ_AHEAD"]), int(os.environ["MOST_PAGES"])
         self._ahead: dict[int, asyncio.Task[Page]] = {}
-        self._last = self._most_pages  # behind which nothing is asked for
+        self._last = self._most_pages  # no page after it is requested
         self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and if it is the last
         self._structs, self._typing = Structs(table), ThreadPoolExecutor(1, "typing")
         self._next: Future[tuple[Typed, bool]]
@@ -66,11 +67,11 @@ class Reading:
         self._gave_rows = False
         self.task: asyncio.Task[None]
         self.log: PageLog  # when it is open
-        # One thread takes it, another gives it back.
+        # One thread acquires it, another releases it.
         self._lock = FileLock(Path(os.environ["DLT_DATA_DIR"]) / f"{table.name}.lock", thread_local=False)
 
     def begin(self, client: Client, before: Sequence["Reading"]) -> None:
-        """Read the pages, when others that go before have been read."""
+        """Read the pages as soon as the readings `before` have ended."""
         self.task = asyncio.create_task(self._read(client, [reading.task for reading in before]))
         self.task.add_done_callback(self._note_end)
         self._next = self._typing.submit(self._type_next)
@@ -80,7 +81,7 @@ class Reading:
         self.task.cancel()
 
     def close(self, is_kept: bool = True) -> None:
-        """When it has ended, let other runs have the resource. Its pages are gone, or kept for the next time."""
+        """After the reading has ended, release the resource for other runs, and remove its pages or keep them."""
         try:
             self._typing.shutdown()
             if self.is_open.done() and not self.is_open.exception():
@@ -95,7 +96,7 @@ class Reading:
         if self._error and not self.is_open.done():
             self.is_open.set_exception(self._error)
         self.has_ended.set()
-        self._ready.put((range(0), True))  # wakes who waits for what an error has kept from coming
+        self._ready.put((range(0), True))  # after an error, wakes the thread that waits for pages
 
     async def _read(self, client: Client, before: "list[asyncio.Task[None]]") -> None:
         if before:
@@ -104,7 +105,7 @@ class Reading:
         self.sync.started_at = self.sync.began_at = datetime.now(UTC)
         self.log = await in_thread(page_log, self.table)
         if len(self.log):
-            self.sync.window_start = None  # a reading of the whole that was broken off is gone on with
+            self.sync.window_start = None  # an interrupted full reading is resumed first
         if self.sync.window_start:
             self.log.close()
             self.log = await in_thread(page_log, self.table, "window")
@@ -121,7 +122,7 @@ class Reading:
             await asyncio.gather(*self._ahead.values(), return_exceptions=True)
 
     async def _take_lock(self) -> None:
-        """Wait for a lock that is freed at once when its holder is killed."""
+        """Wait for the lock. The system releases it when its holder is killed."""
         Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         for attempt in count():
             try:
@@ -138,7 +139,7 @@ class Reading:
         for page in count(1):
             if page <= self.sync.resumed_pages:
                 body, seen = self._logged(page)
-                await asyncio.sleep(0)  # others are read meanwhile
+                await asyncio.sleep(0)  # let other readings run
             else:
                 self._look_ahead(client, page)
                 body, seen = await self._ahead.pop(page)
@@ -163,7 +164,7 @@ class Reading:
                 raise UnexpectedAnswer(f"{self._url(page)} promises another page, more than MOST_PAGES")
 
     def _look_ahead(self, client: Client, page: int) -> None:
-        """Ask for this page, and for those behind it that are likely to be there."""
+        """Request this page, and those after it that are likely to exist."""
         known = self.sync.known_pages if self.sync.window_start is None else 0
         if page <= known:
             end = min(page + self._most_ahead - 1, known)
@@ -174,12 +175,12 @@ class Reading:
                 self._ahead[number] = asyncio.ensure_future(self._page(client, number))
 
     async def _page(self, client: Client, page: int) -> Page:
-        """One page. Where it says that it is the last, or stays broken, none behind it is needed."""
+        """One page. If it says that it is the last, or fails for good, requests for pages after it are cancelled."""
         is_last = True
         try:
             body, seen = await client.get(self._url(page), self.sync, self._look)
             is_last = seen.has_more is False
-            # HTTP 204 says in its way what this says; a page in the log is not empty.
+            # HTTP 204 has no body, but a page in the log needs one.
             return body or b'{"data":{"%s":[]}}' % self.table.name.encode(), seen
         finally:
             if is_last and page < self._last:
@@ -195,10 +196,10 @@ class Reading:
         return (body := self.log[page]), self._look(body, self._url(page))
 
     async def _resume(self, client: Client) -> None:
-        """Take over the pages of the log but for the last, if the first, one between and the last still have its rows.
+        """Use the pages of the log except the last, if the first, a middle and the last page still have the same rows.
 
-        The last may have more by now. Rows that moved elsewhere and left these pages alone are found by the next whole
-        reading; until then nothing is inferred from their absence.
+        The last page may have more rows by now. If rows moved on other pages, the next full reading finds them; until
+        then nothing is inferred from their absence.
         """
         last, resumed = len(self.log), 0
         try:
@@ -214,13 +215,13 @@ class Reading:
                 raise
         if resumed:
             logger.info("%s pages of an earlier reading are used: %s", f"{resumed:,}", self._url(last))
-            self.sync.started_at = self.log.started_at  # or a window after it would miss what came after those pages
+            self.sync.started_at = self.log.started_at  # or a window after it would miss rows created since those pages
         self.sync.resumed_pages = resumed
         self.log.keep(resumed)
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether all of it is there, for nobody to wait, and is no more than a batch."""
+        """Whether all pages have been read and make one batch at most, so that loading need not wait."""
         return self.has_ended.is_set() and self.sync.rows <= BATCH_ROWS
 
     def _type_next(self) -> tuple[Typed, bool]:

@@ -1,4 +1,4 @@
-"""dlt's sources of the six resources, which give what the reader has read."""
+"""dlt's sources of the six resources, which yield what the reader has read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class Batches(requests.Session):
 
 
 class Source:
-    """dlt's source of one resource; built once, since that takes longer than to load a page of rows."""
+    """dlt's source of one resource; built once, since building takes longer than loading a page of rows."""
 
     def __init__(self, table: Table) -> None:
         self._session = Batches()
@@ -45,7 +45,7 @@ class Source:
 
     @contextmanager
     def of(self, reading: Reading) -> Iterator[DltSource]:
-        """The source, which inside gives the batches of `reading`; not while it gives those of another."""
+        """The source, which yields the batches of `reading` inside the context; one reading at a time."""
         self._session.reading = reading
         try:
             yield self.dlt
@@ -54,7 +54,7 @@ class Source:
 
 
 def _loadable(batches: list[Any], _: Any = None) -> Any:
-    """The batch, if there is one. Of one without rows dlt, on Postgres, cannot load a Parquet file."""
+    """The batch, if there is one. dlt cannot load a Parquet file without rows into Postgres."""
     if not batches or batches[0].num_rows:
         return batches
     # It is that of a whole reading: the hint is not for this batch alone, but for the table.

@@ -1,6 +1,6 @@
-"""Typing by structs that msgspec makes of a table's declaration: the fast way, for pages where nothing is odd.
+"""The fast typing: msgspec structs made from a table's declaration, for pages in which nothing is odd.
 
-What is odd raises, and is read value by value in `batches`; a property test holds both to the same.
+Anything odd raises, and `batches` reads the pages value by value; a property test compares the results of both.
 """
 
 import re
@@ -34,7 +34,7 @@ ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # NUL, and halves of a charact
 
 
 class Structs:
-    """Reads pages of one table, and learns the fields that have no column, `learned`, as they come."""
+    """Reads pages of one table, and learns the names of fields without a column (`learned`) as they come."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -79,7 +79,7 @@ class Structs:
             return self._decoder.decode(body).data.rows
 
     def _build(self, learned: list[str]) -> None:
-        """Read rows with these fields, too. Raises ValueError for a name that msgspec does not take."""
+        """Read rows with these fields as well. Raises ValueError for a name that msgspec does not accept."""
         names = [*(column.name for column in self._columns), *learned]
         kinds = [*(KINDS[column.type] for column in self._columns), *[(Raw, ABSENT)] * len(learned)]
         fields = [(f"f{index}", *kind) for index, kind in enumerate(kinds)]
@@ -88,7 +88,7 @@ class Structs:
         self._decoder, self.learned = decoder_of(self._table.name, row), learned
 
     def _ids_in(self, name: str, objects: Sequence[Raw], own: Sequence[Any]) -> Sequence[Any]:
-        """The ids of embedded objects, be it `{"id": ...}` or `{<name>: {"id": ...}}`, where a row has none itself."""
+        """The rows' own ids, or else those of embedded objects, `{"id": ...}` or `{<name>: {"id": ...}}`."""
         embedded = self._lifted[name].decode(b"[" + b",".join(objects) + b"]")
         ids = [one and (one.nested or one).id for one in embedded]
         return [inside if value is None else value for value, inside in zip(own, ids, strict=True)]
@@ -102,7 +102,7 @@ def _embedded(name: str) -> msgspec.json.Decoder[Any]:
 
 
 def _texts(values: Sequence[Raw]) -> pa.Array:
-    """The JSON of values as text; put together by hand, since a copy of each takes twice as long."""
+    """The JSON of values as an Arrow array, built from buffers, since a copy of each value takes twice as long."""
     ends = array("i", accumulate(map(len, values), initial=0))
     texts = pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(values)))
     texts.validate(full=True)  # raises where one is no Unicode
@@ -115,7 +115,7 @@ def _json(values: Sequence[Raw]) -> pa.Array:
 
 
 def _object(fields: Mapping[str, Sequence[Raw]], rows: int) -> pa.Array:
-    """For each row an object of those fields that it has, in the order of their names; null where it has none."""
+    """Per row a JSON object of the fields that it has, in the order of their names; null if it has none."""
     if not fields:
         return pa.nulls(rows, pa.string())
     parts = []

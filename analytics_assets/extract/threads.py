@@ -1,4 +1,4 @@
-"""Work that blocks, for an event loop that must not."""
+"""Runs blocking calls for an event loop."""
 
 import asyncio
 import threading
@@ -10,10 +10,10 @@ Answer = TypeVar("Answer")
 
 
 async def in_thread(work: Callable[..., Answer], *arguments: Any) -> Answer:
-    """What `work(*arguments)` gives, from a thread of its own.
+    """The result of `work(*arguments)`, which runs in a daemon thread.
 
-    Who is cancelled does not wait for it, and neither does the end of the process, as with an executor's threads: it
-    may hang in a name server or a database.
+    Cancelling this does not wait for the thread, and neither does the end of the process, as it would for the threads
+    of an executor: a name server or a database may never answer.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Answer] = loop.create_future()

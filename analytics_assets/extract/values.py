@@ -1,7 +1,7 @@
-"""JSON values become values of a column's type: odd ones are read if they can only mean one thing, others refused.
+"""Converts JSON values to the type of a column. An odd value is read if it can mean only one thing, else refused.
 
-A column is read whole by Arrow; only where Arrow refuses is the same column read value by value, which also takes what
-is odd but readable. Both ways give the same.
+Arrow converts a whole column at once. Only if it refuses, the column is converted value by value, which accepts more
+spellings. Both give the same values.
 """
 
 import math
@@ -28,9 +28,9 @@ UNREADABLE = (pa.ArrowException, TypeError, ValueError, OverflowError, LookupErr
 
 
 class Reader(NamedTuple):
-    """How values of one type are read: a whole column at once, or a single one that is not null.
+    """Reads values of one type: a whole column, or a single value that is not null.
 
-    Both raise one of `UNREADABLE` for what they cannot read.
+    Both raise one of `UNREADABLE` for a value that they cannot read.
     """
 
     column: Callable[[Sequence[Any]], pa.Array]
@@ -38,7 +38,7 @@ class Reader(NamedTuple):
 
 
 def decoded(value: Raw, of_type: Type | None = None) -> Any:
-    """What a value of JSON says; for a column of JSON, or for what is no text in one of texts, the JSON itself."""
+    """The value of some JSON. For a JSON column, and for a value of a text column that is no text, the JSON itself."""
     if value == NULL:
         return None
     try:
@@ -50,7 +50,7 @@ def decoded(value: Raw, of_type: Type | None = None) -> Any:
 
 
 def kind(value: Raw) -> str:
-    """What kind of value it is that cannot be read, in a word for people."""
+    """The kind of a value that cannot be read, as one word for people."""
     text = in_utf8(value)
     what = text.removeprefix(f'"{MARK}')
     kinds = {"{": "dict", "[": "list", '"': "str", "\\": "str"}
@@ -58,7 +58,7 @@ def kind(value: Raw) -> str:
 
 
 def as_object(fields: Fields) -> Raw:
-    """An object of these fields; null if there are none."""
+    """A JSON object of these fields; null if there are none."""
     return Raw(msgspec.json.encode(fields)) if fields else NULL
 
 
@@ -119,7 +119,7 @@ def _numbers(values: Sequence[Any]) -> pa.Array:
 
 
 def _times(values: Sequence[Any]) -> pa.Array:
-    """Times in several formats, each format by Arrow; raises where one is missing here and `_read_time` must help."""
+    """Times in several formats, each converted by Arrow; raises for a format that only `_read_time` knows."""
     numbers = _numbers([None if type(value) is str else value for value in values]).cast(pa.float64())
     texts = pa.array([value if type(value) is str else None for value in values], pa.string())
     milliseconds = pc.if_else(pc.less(pc.abs(numbers), LEAST_MILLISECONDS), pc.multiply(numbers, 1000), numbers)

@@ -1,4 +1,4 @@
-"""One reading of one resource: its limits, its tallies, and the verdict whether it may be loaded."""
+"""One reading of one resource: its limits, its counts, and the decision whether it may be loaded."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ FEW = 10  # rows that may be missing or unreadable whatever their share
 
 
 class Rejected(NamedTuple):
-    """A row that could not be read: its id if that could, the reason by column without any value, page, JSON text."""
+    """A row that could not be read: its id if readable, the reason per column without values, page, JSON text."""
 
     id: str | None
     reason: str
@@ -18,15 +18,15 @@ class Rejected(NamedTuple):
 
 
 class Unbelievable(Exception):
-    """What the API gave must not be loaded."""
+    """What the API returned must not be loaded."""
 
 
 class TooManyRejected(Unbelievable):
-    """More rows cannot be read than may be set aside; the message holds reasons and counts, no value."""
+    """Too many rows cannot be read; the message has reasons and counts, and no values."""
 
 
 class TooFewRows(Unbelievable):
-    """The API gave far fewer rows than before."""
+    """The API returned far fewer rows than before."""
 
 
 @dataclass
