@@ -114,7 +114,7 @@ def test_only_this_machine_reaches_it(ui: Ui) -> None:
 def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
     """An asset's page shows its description, owner, code, and its columns with meaning and mark of personal data."""
     page.goto("/assets/registrations_enriched")
-    expect(page.get_by_text("Only deleted ones are left out").first).to_be_visible()
+    expect(page.get_by_text("Deleted registrations are left out").first).to_be_visible()
     expect(page.get_by_text("Days from registration to completion, by UTC date.").first).to_be_visible()
     expect(page.get_by_text("personal_data").first).to_be_visible()
     expect(page.get_by_text("analytics", exact=True).first).to_be_visible()
