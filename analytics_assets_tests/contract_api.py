@@ -60,6 +60,11 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # headers and body in one packet, or every answer waits 40 ms for an acknowledgement
     api: ContractApi
 
+    @property
+    def page(self) -> int:
+        """The page that is asked for; 0 where none is."""
+        return int(parse_qs(urlsplit(self.path).query).get("page", ["0"])[0])
+
     def log_message(self, *_: Any) -> None:
         """Not to the terminal."""
 
@@ -68,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         resource = url.path.rpartition("/")[2]
         self.api.calls[resource] += 1
         query = {name: int(value) for name, [value] in parse_qs(url.query).items()}
-        self.api.pages.append((resource, query.get("page", 0)))
+        self.api.pages.append((resource, self.page))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.api.sent[token] += 1
         if token not in self.api.tokens:
@@ -97,6 +102,11 @@ def status(code: int, headers: Mapping[str, str] = MappingProxyType({})) -> Answ
 def body(content: bytes) -> Answer:
     """Answers 200 with these bytes."""
     return lambda handler: handler.send(200, content)
+
+
+def no_content(handler: Handler) -> None:
+    """Answers HTTP 204, which has no body."""
+    handler.send(204, b"")
 
 
 def cut_short(handler: Handler) -> None:

@@ -44,7 +44,7 @@ def materializations(instance: dg.DagsterInstance, name: str, most: int) -> list
 
 
 def last_materialization(instance: dg.DagsterInstance, name: str) -> Materialization | None:
-    """The newest materialization of the asset; None where there is none."""
+    """The newest materialization of the asset, or None."""
     return next(iter(materializations(instance, name, 1)), None)
 
 

@@ -96,13 +96,13 @@ def ascii_text(row: Raw) -> str:
         token = str(json.loads(found[0])).removeprefix(MARK)
         return token if token[0] in '"[{' else json.dumps(token)
 
-    text = MARKED.sub(original, in_utf8(row))
+    text = MARKED.sub(original, as_text(bytes(row)))
     return NOT_ASCII.sub(lambda character: json.dumps(character[0])[1:-1], text)
 
 
-def in_utf8(value: Raw) -> str:
-    """The JSON of a value, where bytes that are no Unicode become halves of characters, as Python has them."""
-    return bytes(value).decode("utf-8", "surrogateescape")
+def as_text(json_bytes: bytes) -> str:
+    """The same JSON; each byte that is no Unicode becomes a lone surrogate, which is written back as that byte."""
+    return json_bytes.decode("utf-8", "surrogateescape")
 
 
 def compact(body: bytes) -> bytes:
@@ -141,7 +141,7 @@ def _repaired(body: bytes) -> bytes:
 
     Servers do write NaN, infinities, lone surrogates, line breaks in texts and unknown escapes; one costs only its row.
     """
-    text = in_utf8(Raw(body))
+    text = as_text(body)
     parts, done, depth, deep = [], 0, 0, 0
     for token in TOKEN.finditer(text):
         start, found = token.start(), token[0]

@@ -134,13 +134,17 @@ class Client:
             raise Fault(f"{where}: the body is not JSON", again=True) from None
 
     def _wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
+        error = _error(state)
         return max(self._backoff(state), error.wait if isinstance(error, Fault) else 0)
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 def _note(state: RetryCallState) -> None:
     """Count a failure in the sync of the call, and log that it is retried."""
-    error, (_, sync, _) = state.outcome.exception() if state.outcome else None, state.args
+    error, (_, sync, _) = _error(state), state.args
     sync.failures += 1
     if sync.failures > max(MOST_FAILURES, sync.calls / 2):
         raise Impatient(f"{error}; {sync.failures} of {sync.calls} calls failed; run again later") from None

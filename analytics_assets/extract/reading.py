@@ -134,7 +134,8 @@ class Reading:
                 await asyncio.sleep(LOCK_SECONDS)
 
     async def _fetch(self, client: Client) -> None:
-        previous, is_promised = list[bytes](), False
+        previous: list[bytes] = []
+        is_promised = False
         first, rows, size, reported = 1, 0, 0, time.monotonic()
         for page in count(1):
             if page <= self.sync.resumed_pages:

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.extract.answer import MARK, NULL, Fields, Raw, in_utf8
+from analytics_assets.extract.answer import MARK, NULL, Fields, Raw, as_text
 from analytics_assets.tables.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,9 +41,10 @@ def decoded(value: Raw, of_type: Type | None = None) -> Any:
     """The value of some JSON. For a JSON column, and for a value of a text column that is no text, the JSON itself."""
     if value == NULL:
         return None
+    json = bytes(value)
     try:
-        if of_type is JSON or (of_type in (TEXT, EMAIL) and bytes(value)[:1] != b'"'):
-            return _json_text(bytes(value).decode())
+        if of_type is JSON or (of_type in (TEXT, EMAIL) and json[:1] != b'"'):
+            return _json_text(json.decode())
         return msgspec.json.decode(value)
     except (ValueError, RecursionError):
         return NO_VALUE
@@ -51,7 +52,7 @@ def decoded(value: Raw, of_type: Type | None = None) -> Any:
 
 def kind(value: Raw) -> str:
     """The kind of a value that cannot be read, as one word for people."""
-    text = in_utf8(value)
+    text = as_text(bytes(value))
     what = text.removeprefix(f'"{MARK}')
     kinds = {"{": "dict", "[": "list", '"': "str", "\\": "str"}
     return kinds.get(what[:1], "number" if what == text else "NotANumber")

@@ -65,7 +65,7 @@ def last_sync(client: SqlClient, table: Table) -> LastSync:
     if not exists(client, SYNCS.name):
         return LastSync()
     there = {name.lower() for name, _ in columns(client, f"SELECT * FROM {SYNCS.name}")}
-    whole = WHOLE if "window_start" in there else WHOLE.replace("window_start", "NULL")  # in a warehouse of before
+    whole = WHOLE if "window_start" in there else WHOLE.replace("window_start", "NULL")  # of an older version
     last = f"(SELECT max(started_at) FROM {SYNCS.name} WHERE resource = ?)"
     found = client.execute_sql(f"SELECT row_count, pages, {last} FROM {SYNCS.name} WHERE {whole}", *[table.name] * 2)
     return LastSync(*next(iter(found or []), ()))

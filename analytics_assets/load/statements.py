@@ -1,4 +1,4 @@
-"""SQL on the tables of the warehouse that means the same on every one: what is there, and filling a table anew."""
+"""SQL on the tables of the warehouse that means the same on every one: what exists, and how a table is refilled."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def insert(client: SqlClient, table: Table, **row: Any) -> None:
 
 
 def make_view(client: SqlClient, view: Table, query: str) -> None:
-    """Make `view` of what `query` gives, or make it anew.
+    """Create or replace `view` with what `query` returns.
 
     One that gives just that is left alone: to replace it is to wait for its readers, with others waiting behind.
     """
@@ -78,9 +78,9 @@ def _same_rows(client: SqlClient, one: str, other: str) -> bool:
 
 
 def refill(client: SqlClient, table: Table, query: str) -> None:
-    """Fill `table` with what `query` gives, in one transaction: a reader sees the rows of before or of after.
+    """Fill `table` with what `query` returns, in one transaction: a reader sees the old rows or the new ones.
 
-    The table is made anew only when its columns change, so grants and views of others stay.
+    The table is created again only when its columns change, so grants and views of others stay.
     """
     names = ", ".join(column.name for column in table.columns)
     with client.begin_transaction():

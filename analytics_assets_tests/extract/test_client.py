@@ -32,6 +32,7 @@ from analytics_assets_tests.contract_api import (
     Handler,
     body,
     cut_short,
+    no_content,
     reset,
     serving,
     status,
@@ -306,7 +307,7 @@ def test_an_error_does_not_show_the_token(api: ContractApi, fault: Answer) -> No
 
 def test_no_content_is_an_empty_page(api: ContractApi) -> None:
     """HTTP 204 has no body to be tried again for: it says that there is nothing."""
-    api.always["users"] = lambda handler: handler.send(204, b"")
+    api.always["users"] = no_content
     assert get(api) is None
     assert api.calls["users"] == 1
 

@@ -9,7 +9,7 @@ from dlt.extract.exceptions import ResourceExtractionError
 from analytics_assets.extract.api import has_row
 from analytics_assets.extract.faults import Fault, UnexpectedAnswer
 from analytics_assets.tables.sync import Sync
-from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
+from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, no_content, status
 from analytics_assets_tests.extract.reading import USERS, read
 
 
@@ -88,7 +88,7 @@ def test_a_hole_loses_nothing_behind_it(
 @pytest.mark.parametrize(
     "answer",
     [
-        lambda handler: handler.send(204, b""),
+        no_content,
         body(b'{"data": {"users": []}}'),
         body(b'{"data": {"users": []}, "has_more": null}'),
     ],
@@ -102,7 +102,7 @@ def test_an_empty_page_that_says_nothing_breaks_no_promise(
     api.rows["users"] = [{"id": number} for number in range(500)]
 
     def page_3(handler: Handler) -> None:
-        page = int(handler.path.rpartition("=")[2])
+        page = handler.page
         answer(handler) if page == 3 else handler.send(200, api.render("users", page, 100))
 
     api.always["users"] = page_3
@@ -132,7 +132,7 @@ def test_no_content_ends_the_reading(api: ContractApi, count: int) -> None:
     """HTTP 204 is an empty page that says nothing about more."""
     api.rows["users"] = [{"id": number} for number in range(count)]
     pages = [body(api.render("users", page, 100).replace(b"false", b"true")) for page in range(1, -(-count // 100) + 1)]
-    api.answers["users"].extend([*pages, *[lambda handler: handler.send(204, b"")] * 2])
+    api.answers["users"].extend([*pages, no_content, no_content])
     assert read() == [str(number) for number in range(count)]
     assert api.calls["users"] == len(pages) + 1 + (count > 0), "once more behind a page that promised another"
 

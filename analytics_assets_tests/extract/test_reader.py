@@ -279,7 +279,7 @@ def _noted(api: ContractApi, note: Callable[[str], None], handler: Handler) -> N
     """Answer, and tell `note` which resource was asked for."""
     resource = handler.path.partition("?")[0].rpartition("/")[2]
     note(resource)
-    handler.send(200, api.render(resource, int(handler.path.rpartition("=")[2]), 100))
+    handler.send(200, api.render(resource, handler.page, 100))
 
 
 def test_what_comes_before_is_read_in_its_turn(reader: Reader) -> None:
@@ -313,7 +313,7 @@ def test_an_end_leaves_nothing_running(
     hanging = threading.Event()
 
     def answer(handler: Handler) -> None:
-        page = int(handler.path.rpartition("=")[2])
+        page = handler.page
         if page < 10:
             handler.send(200, api.render("registrations", page, 100))
         else:

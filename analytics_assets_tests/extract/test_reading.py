@@ -28,11 +28,6 @@ def read(depth: int, monkeypatch: pytest.MonkeyPatch, known_pages: int = 0) -> t
     return ids, [page for table in tables for page in table["_page"].to_pylist()], sync
 
 
-def page_of(handler: Handler) -> int:
-    """The page that is asked for."""
-    return int(handler.path.rpartition("=")[2])
-
-
 @pytest.mark.parametrize("depth", [1, 2, 8, 32])
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 3000, 12_345])
 def test_pages_come_in_order(api: ContractApi, monkeypatch: pytest.MonkeyPatch, depth: int, count: int) -> None:
@@ -129,9 +124,9 @@ def test_an_error_in_typing_comes_at_once(api: ContractApi, monkeypatch: pytest.
         raise MemoryError
 
     def answer(handler: Handler) -> None:
-        if page_of(handler) == 3:
+        if handler.page == 3:
             hanging.wait(20)
-        handler.send(200, api.render("users", page_of(handler), 100))
+        handler.send(200, api.render("users", handler.page, 100))
 
     monkeypatch.setattr(reading_module, "typed", failing)
     monkeypatch.setattr(reading_module, "BATCH_ROWS", 100)
@@ -155,7 +150,7 @@ def test_pages_ahead_of_their_turn_are_never_more_than_may_be_in_flight(
     changed = threading.Condition()
 
     def slow_now_and_then(handler: Handler) -> None:
-        page = page_of(handler)
+        page = handler.page
         with changed:
             asked.add(page)
             too_far.extend([page] * (not answered.issuperset(range(1, page - 3))))
@@ -195,7 +190,7 @@ def test_a_page_ahead_that_says_it_is_the_last_ends_the_requests_behind_it(
     last, asked_behind = threading.Event(), [0]
 
     def answer(handler: Handler) -> None:
-        page = page_of(handler)
+        page = handler.page
         if page > 3:
             asked_behind[0] += 1
             assert last.wait(20)
@@ -262,7 +257,7 @@ def test_what_lies_behind_the_end_may_be_broken(api: ContractApi, monkeypatch: p
     api.rows["users"] = [{"id": number} for number in range(1000)]
 
     def answer(handler: Handler) -> None:
-        page = page_of(handler)
+        page = handler.page
         if page > 10:
             handler.send(404, b"no such page")
         else:
