@@ -51,7 +51,7 @@ bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an 
 	@BEFORE=$(abspath $(BEFORE)) benchmarks/.venv/bin/python -m benchmarks --full --output benchmarks
 
 docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
-	$(BIN)/python -m analytics_assets.tables.schema > TABLES.md
+	$(BIN)/python -m analytics_assets.tables.document > TABLES.md
 
 screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on the sample data
 	@$(BIN)/python -m analytics_assets_tests.defs.screenshots

@@ -31,7 +31,7 @@ from analytics_assets.load import ledger, warehouse
 from analytics_assets.load.warehouse import MixedData, SameFile, Unavailable
 from analytics_assets.sample_api.process import running
 from analytics_assets.settings import DEFAULTS, PROJECT, SAMPLE
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 
 # Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
 LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}

@@ -6,7 +6,9 @@ from typing import Any
 import dagster as dg
 
 from analytics_assets.defs import history
-from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS
+from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Query
 from analytics_assets_tests.contract_api import ContractApi
 

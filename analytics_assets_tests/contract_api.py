@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 
 TOKEN = "test-token"
 Answer = Callable[["Handler"], None]

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from analytics_assets.sample_api.process import running
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from benchmarks.contestants import floor, floor_tricks
 from benchmarks.contestants.clock import Task

@@ -15,7 +15,7 @@ import pytest
 from analytics_assets.definitions import defs
 from analytics_assets.defs import history
 from analytics_assets.load import warehouse
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Query, run, start
 from analytics_assets_tests.contract_api import ContractApi
 

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from analytics_assets.defs import history
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Query, run, start
 from analytics_assets_tests.contract_api import ContractApi, status
 

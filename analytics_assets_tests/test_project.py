@@ -14,7 +14,10 @@ import yaml
 from analytics_assets import settings
 from analytics_assets.defs import checked
 from analytics_assets.settings import DEFAULTS, PROJECT
-from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS, as_markdown
+from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
+from analytics_assets.tables.document import as_markdown
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.defs.screenshots import PICTURES
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())

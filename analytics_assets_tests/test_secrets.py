@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from analytics_assets.load import warehouse
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, run
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, body, status
 from analytics_assets_tests.postgres import PASSWORD

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Query
 from analytics_assets_tests.contract_api import ContractApi, body, cut_short, reset, status
 from analytics_assets_tests.defs.browsing import free_port, wait_for

@@ -16,7 +16,8 @@ from analytics_assets.defs import history
 from analytics_assets.defs.catalog import API_GROUP, MARTS_GROUP, REFERENCE_GROUP
 from analytics_assets.extract.api import api_name, has_row, has_window
 from analytics_assets.extract.faults import Fault
-from analytics_assets.tables.schema import RESOURCES, Table
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import Table
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*use_user_code_server")
 GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read

@@ -8,7 +8,8 @@ import dagster as dg
 from analytics_assets.load.warehouse import published_file
 from analytics_assets.marts.lineage import Lineage
 from analytics_assets.settings import PROJECT
-from analytics_assets.tables.schema import DATASET, LEDGER, VIEWS, Column, Table
+from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
+from analytics_assets.tables.schema import DATASET, Column, Table
 
 PERSONAL = {"personal_data": ""}
 API_GROUP = "analytics_api"

@@ -7,7 +7,7 @@ import dagster as dg
 from analytics_assets import settings
 from analytics_assets.extract import budget
 from analytics_assets.load import published
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 
 
 def check() -> None:

@@ -9,7 +9,9 @@ from analytics_assets.defs import history
 from analytics_assets.load import warehouse
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import MARTS, RESOURCES, TIME, Table
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import TIME, Table
 
 EXAMPLES = 3
 FAR_FUTURE = "2100-01-01 00:00:00+00:00"

@@ -12,7 +12,8 @@ import dagster as dg
 from dlt.destinations.exceptions import DatabaseException
 
 from analytics_assets.load.dialect import SqlClient
-from analytics_assets.tables.schema import BOOLEAN, ID, JSON, RESOURCES, Column, Table
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import BOOLEAN, ID, JSON, Column, Table
 
 MOST_CHARACTERS = 999  # of Markdown; of a longer one the UI shows but a link
 NAMES = (24, 16)  # characters, 16 beside the long keys of dagster-dlt: a wider table is cut off on a laptop

@@ -26,7 +26,8 @@ from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.source import Source
 from analytics_assets.load import ledger, statements, warehouse
-from analytics_assets.tables.schema import RESOURCES, Table
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """The marts: a SQL file each, and the assets that fill a table with what it gives.
 
-Which tables a mart is made from, its SQL says; what its columns mean, `schema.MARTS`.
+Which tables a mart is made from, its SQL says; what its columns mean, `tables.marts`.
 """
 
 import time
@@ -13,7 +13,8 @@ from analytics_assets.defs.catalog import MARTS_GROUP, asset_spec, column_lineag
 from analytics_assets.defs.glance import GLANCE
 from analytics_assets.load import statements, warehouse
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import MARTS, Table
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.schema import Table
 
 
 def _asset(table: Table) -> dg.AssetsDefinition:

@@ -15,7 +15,10 @@ from analytics_assets.defs.catalog import PERSONAL, REFERENCE_GROUP, asset_spec,
 from analytics_assets.load import published, statements, warehouse
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.marts import dictionary
-from analytics_assets.tables.schema import DATA_DICTIONARY, LEDGER, MARTS, RESOURCES, SYNC_LOG, SYNCS, VIEWS, Table
+from analytics_assets.tables.bookkeeping import DATA_DICTIONARY, LEDGER, SYNC_LOG, SYNCS, VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
 FIND = "To find one, type a part of its name into *Filter columns*; which of them are personal data is said below."

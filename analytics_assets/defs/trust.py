@@ -11,7 +11,9 @@ from datetime import timedelta
 import dagster as dg
 
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import MARTS, RESOURCES, VIEWS
+from analytics_assets.tables.bookkeeping import VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*CodeReference")
 
@@ -33,11 +35,15 @@ def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefiniti
 
 def _code(name: str) -> dict[str, dg.CodeReferencesMetadataValue]:
     """Links to the files that make the asset; those of its declaration come last."""
-    makes = [f"marts/{name}.sql"] * (name in MARTS) + ["extract/source.py"] * (name in RESOURCES)
-    makes += ["marts/dictionary.py"] * (name in VIEWS) + ["load/published.py"] * (name == "published_database")
+    if name in RESOURCES:
+        files = ["extract/source.py", "tables/resources.py"]
+    elif name in MARTS:
+        files = [f"marts/{name}.sql", "tables/marts.py"]
+    elif name in VIEWS:
+        files = ["marts/dictionary.py", "tables/bookkeeping.py"]
+    else:
+        files = ["load/published.py"]
     if not (url := os.environ.get("REPOSITORY_URL", "").rstrip("/")):
         return {}
-    links = (
-        dg.UrlCodeReference(url=f"{url}/analytics_assets/{file}", label=file) for file in (*makes, "tables/schema.py")
-    )
+    links = (dg.UrlCodeReference(url=f"{url}/analytics_assets/{file}", label=file) for file in files)
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[*links])}

@@ -18,7 +18,8 @@ from analytics_assets.extract.answer import look
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.pages import PageLog
 from analytics_assets.settings import SAMPLE, WINDOW
-from analytics_assets.tables.schema import RESOURCES, Table
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
 

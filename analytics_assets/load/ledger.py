@@ -11,7 +11,8 @@ from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.statements import columns, comment, exists, insert, make, make_dataset
 from analytics_assets.load.warehouse import MixedData, address, database_file
 from analytics_assets.settings import SAMPLE
-from analytics_assets.tables.schema import DATASET, DELETED_AT, LAST_SEEN_AT, LEDGER, REJECTED_ROWS, SYNCS, Table
+from analytics_assets.tables.bookkeeping import LEDGER, REJECTED_ROWS, SYNCS
+from analytics_assets.tables.schema import DATASET, DELETED_AT, LAST_SEEN_AT, Table
 from analytics_assets.tables.sync import FEW, Sync
 
 SAMPLE_MARK = "sample_data"

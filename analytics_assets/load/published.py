@@ -19,19 +19,10 @@ import sqlglot.expressions as sql
 
 from analytics_assets.load import warehouse
 from analytics_assets.settings import WrongSetting
-from analytics_assets.tables.schema import (
-    DATASET,
-    EMAIL,
-    MARTS,
-    PAGE,
-    RESOURCES,
-    SYNCS,
-    VIEWS,
-    Column,
-    Table,
-    comments,
-    create_table,
-)
+from analytics_assets.tables.bookkeeping import SYNCS, VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import DATASET, EMAIL, PAGE, Column, Table, comments, create_table
 
 logger = logging.getLogger(__name__)
 

@@ -8,19 +8,10 @@ from collections.abc import Iterable, Iterator
 import sqlglot.expressions as sql
 
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import (
-    ADDED,
-    DATA_DICTIONARY,
-    DATASET,
-    MARTS,
-    OWN,
-    RESOURCES,
-    SYNC_LOG,
-    SYNCS,
-    VIEWS,
-    Column,
-    Table,
-)
+from analytics_assets.tables.bookkeeping import DATA_DICTIONARY, SYNC_LOG, SYNCS, VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import ADDED, DATASET, OWN, Column, Table
 
 
 def views(tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:

@@ -17,7 +17,10 @@ from sqlglot.lineage import lineage
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 
-from analytics_assets.tables.schema import DATASET, LEDGER, MARTS, RESOURCES, Table
+from analytics_assets.tables.bookkeeping import LEDGER
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import DATASET, Table
 
 TABLES: Mapping[str, Table] = {**RESOURCES, **MARTS, **LEDGER}
 SCHEMA: dict[str, Any] = {

@@ -8,7 +8,8 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.defs import automation
-from analytics_assets.tables.schema import MARTS, RESOURCES
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi, body, status
 from analytics_assets_tests.defs.webhook import receiving

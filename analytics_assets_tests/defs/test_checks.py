@@ -5,7 +5,9 @@ import pytest
 
 from analytics_assets.defs.checks import CLAIMS, _claims_of
 from analytics_assets.load import warehouse
-from analytics_assets.tables.schema import ID, MARTS, RESOURCES, TIME, Column, Table
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import ID, TIME, Column, Table
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi
 

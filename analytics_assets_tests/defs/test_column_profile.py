@@ -6,7 +6,8 @@ import pytest
 from analytics_assets.defs import column_profile
 from analytics_assets.defs.catalog import reading
 from analytics_assets.load import warehouse
-from analytics_assets.tables.schema import MARTS, RESOURCES
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import ContractApi
 

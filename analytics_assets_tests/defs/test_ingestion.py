@@ -9,7 +9,7 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.defs import history
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, status
 

@@ -7,7 +7,9 @@ import duckdb
 import pytest
 
 from analytics_assets.definitions import defs
-from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, SYNC_LOG, VIEWS
+from analytics_assets.tables.bookkeeping import LEDGER, SYNC_LOG, VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.defs.test_column_profile import lines, shown

@@ -43,7 +43,7 @@ def test_the_grain_stands_above_the_columns() -> None:
 def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the repository's address an asset leads to the files that make it; without it to none."""
     [users, *_] = [a for a in ingestion.assets if a.key.path == ["users"]]
-    for address, links in (("", []), ("https://git.example/blob/main/", ["extract/source.py", "tables/schema.py"])):
+    for address, links in (("", []), ("https://git.example/blob/main/", ["extract/source.py", "tables/resources.py"])):
         monkeypatch.setenv("REPOSITORY_URL", address)
         [asset] = trust.trusted([users])
         references = asset.metadata_by_key[asset.key].get("dagster/code_references")

@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from analytics_assets.definitions import defs
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import MARTS, RESOURCES
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.contract_api import TOKEN, status
 from analytics_assets_tests.contract_api import serving as serving_contract
 from analytics_assets_tests.defs.browsing import LAPTOP, SECONDS, Ui, chromium, home, serving, wait_for

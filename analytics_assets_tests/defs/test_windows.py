@@ -29,7 +29,7 @@ from analytics_assets.defs.ingestion import assets, reader
 from analytics_assets.extract.api import page_url
 from analytics_assets.load import warehouse
 from analytics_assets.sample_api.process import running
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import QUIET, Materialize, Query, run
 from analytics_assets_tests.contract_api import ContractApi, status
 from analytics_assets_tests.extract.test_resume import pages_on_disk

@@ -24,7 +24,9 @@ from websockets.sync.client import connect
 from analytics_assets.defs import history
 from analytics_assets.sample_api.data import SIZES
 from analytics_assets.sample_api.process import running
-from analytics_assets.tables.schema import MARTS, REJECTED_ROWS, RESOURCES, SYNCS, VIEWS
+from analytics_assets.tables.bookkeeping import REJECTED_ROWS, SYNCS, VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests import postgres
 from analytics_assets_tests.defs.browsing import wait_for
 from analytics_assets_tests.defs.webhook import receiving

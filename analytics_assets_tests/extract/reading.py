@@ -8,7 +8,8 @@ import pyarrow as pa
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.reading import Reading
 from analytics_assets.extract.source import Source
-from analytics_assets.tables.schema import RESOURCES, Table
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
 USERS = RESOURCES["users"]

@@ -14,7 +14,8 @@ from analytics_assets.extract import values
 from analytics_assets.extract.answer import look
 from analytics_assets.extract.batches import Typed, _whole, typed, value_by_value
 from analytics_assets.extract.structs import Structs
-from analytics_assets.tables.schema import BOOLEAN, JSON, NUMBER, RESOURCES, TIME, Column, arrow_schema
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import BOOLEAN, JSON, NUMBER, TIME, Column, arrow_schema
 from analytics_assets.tables.sync import Rejected
 
 REGISTRATIONS = RESOURCES["registrations"]

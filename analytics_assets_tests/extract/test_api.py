@@ -8,7 +8,7 @@ from dlt.sources.rest_api import rest_api_source
 
 from analytics_assets.extract.api import api as configuration
 from analytics_assets.extract.api import has_row
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi

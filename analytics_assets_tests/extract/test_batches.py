@@ -11,7 +11,8 @@ import pytest
 
 from analytics_assets.extract.batches import Typed, typed, value_by_value
 from analytics_assets.extract.structs import Structs
-from analytics_assets.tables.schema import EXTRA_FIELDS, RESOURCES, Table, arrow_schema
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import EXTRA_FIELDS, Table, arrow_schema
 from analytics_assets.tables.sync import Sync, TooFewRows, TooManyRejected
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.extract.reading import read as read_all

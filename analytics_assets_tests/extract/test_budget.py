@@ -23,7 +23,7 @@ from analytics_assets.defs.history import failure_text
 from analytics_assets.extract.api import page_log
 from analytics_assets.extract.budget import BLOCK, TABLE, Budget, FileStore, PostgresStore, budget
 from analytics_assets.extract.faults import Fault
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
 from analytics_assets_tests.extract.virtual import Time

@@ -19,7 +19,7 @@ from analytics_assets.extract.api import page_log
 from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.reading import GivenUp, Reading
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.sync import Sync
 from analytics_assets_tests.conftest import Materialize
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, Handler, status

@@ -17,7 +17,7 @@ import pytest
 from analytics_assets.extract import pages
 from analytics_assets.extract.api import page_log
 from analytics_assets.extract.pages import PageLog
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
 from analytics_assets_tests.load.test_warehouse import opened_by_another

@@ -11,7 +11,9 @@ from sqlglot.errors import ErrorLevel, UnsupportedError
 
 from analytics_assets.load import dialect
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import MARTS, OWN, VIEWS, comments
+from analytics_assets.tables.bookkeeping import VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.schema import OWN, comments
 from analytics_assets_tests.conftest import Query, materializing_in
 from analytics_assets_tests.contents import changed, differing, held, odd_rows, succeeded
 from analytics_assets_tests.contract_api import ContractApi

@@ -16,7 +16,9 @@ from analytics_assets.defs import checked, column_profile, history
 from analytics_assets.load import warehouse
 from analytics_assets.sample_api.process import running
 from analytics_assets.settings import SAMPLE
-from analytics_assets.tables.schema import MARTS, RESOURCES, VIEWS
+from analytics_assets.tables.bookkeeping import VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests import postgres
 from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run, start
 from analytics_assets_tests.contents import TABLES, changed, differing, held, odd_rows, succeeded

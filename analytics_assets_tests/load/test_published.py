@@ -15,7 +15,10 @@ import pytest
 
 from analytics_assets.load.warehouse import SameFile, published_file
 from analytics_assets.settings import PROJECT, load
-from analytics_assets.tables.schema import EMAIL, MARTS, RESOURCES, SYNCS
+from analytics_assets.tables.bookkeeping import SYNCS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.schema import EMAIL
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.defs.test_ingestion import failure_of

@@ -9,7 +9,8 @@ from analytics_assets.definitions import defs
 from analytics_assets.defs import picture
 from analytics_assets.marts import dictionary, lineage
 from analytics_assets.marts.lineage import Source, Unreadable
-from analytics_assets.tables.schema import MARTS, TEXT, Column, Table
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.schema import TEXT, Column, Table
 
 MART = Table("mart", "One row.", (Column("a", TEXT, "An a."),))
 

@@ -11,7 +11,9 @@ from analytics_assets.definitions import defs
 from analytics_assets.defs import history
 from analytics_assets.load import statements, warehouse
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import LEDGER, MARTS, RESOURCES, VIEWS
+from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi, status
 

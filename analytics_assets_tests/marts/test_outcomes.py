@@ -12,7 +12,8 @@ import pytest
 from analytics_assets.defs import checks, glance
 from analytics_assets.load import warehouse
 from analytics_assets.marts import lineage
-from analytics_assets.tables.schema import MARTS, Table
+from analytics_assets.tables.marts import MARTS
+from analytics_assets.tables.schema import Table
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.defs.test_column_profile import shown

@@ -7,7 +7,7 @@ import pytest
 
 from analytics_assets.sample_api.data import Academy, rows
 from analytics_assets.sample_api.process import running
-from analytics_assets.tables.schema import RESOURCES
+from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
