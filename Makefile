@@ -50,8 +50,8 @@ bench: benchmarks/.venv/made  ## measure the main job beside others that do the 
 bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an hour or two, into benchmarks/results.md (BEFORE=... for another checkout beside it)
 	@BEFORE=$(abspath $(BEFORE)) benchmarks/.venv/bin/python -m benchmarks --full --output benchmarks
 
-docs: $(VENV)/dev  ## write TABLES.md anew from the declaration
-	$(BIN)/python -m analytics_assets.tables.document > TABLES.md
+docs: $(VENV)/dev  ## write what follows from the code: docs/tables.md, docs/configuration.md, .env.example, the table in README.md
+	$(BIN)/python docs/generate.py
 
 screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on the sample data
 	@$(BIN)/python -m analytics_assets_tests.defs.screenshots

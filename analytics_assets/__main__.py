@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import os
 import shutil
 import signal
 import socket
@@ -16,27 +15,27 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import dagster as dg
-import dlt
 import requests
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
-from analytics_assets import settings
-from analytics_assets.defs import checked, history
+from analytics_assets.defs import history
+from analytics_assets.defs.checked import checked
 from analytics_assets.defs.report import failures_of, report
 from analytics_assets.extract.access import InsecureUrl, check, shown
 from analytics_assets.extract.threads import in_thread
-from analytics_assets.load import ledger, warehouse
-from analytics_assets.load.warehouse import MixedData, SameFile, Unavailable
+from analytics_assets.load.failures import Unavailable
+from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.sample_api.process import running
-from analytics_assets.settings import DEFAULTS, PROJECT, SAMPLE
+from analytics_assets.settings import EXAMPLE_URL, PACKAGE, SAMPLE_TOKEN, Settings, WrongSetting, use_sample_api
 from analytics_assets.tables.resources import RESOURCES
 
 # Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
 LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}
 # Only warnings, or the links are gone in a minute of ticks.
 SERVE = ["dagster", "dev", "--log-level", "warning"]
+FILES = PACKAGE / "defs"  # of `dagster.yaml` and `workspace.yaml`
 LOOK = ["dagster_webserver", "--read-only", "--dagster-log-level", "warning", "--code-server-log-level", "warning"]
 
 
@@ -45,51 +44,42 @@ class Refused(Exception):
 
 
 @contextmanager
-def api() -> Iterator[str]:
-    """The URL of the API to read: the configured one, or where there is no key a sample API that ends with this."""
-    has_key, has_url = bool(dlt.secrets.get("api_key")), os.environ["API_BASE_URL"] != DEFAULTS["API_BASE_URL"]
-    if has_key != has_url:
-        given, missing = ("API_KEY", "API_BASE_URL") if has_key else ("API_BASE_URL", "API_KEY")
+def api(settings: Settings) -> Iterator[str]:
+    """What is read: the configured API, or without a key a sample API that ends with this block."""
+    if settings.api_key and settings.api_base_url != EXAMPLE_URL:
+        _reach(settings.api_base_url)
+        yield shown(settings.api_base_url)
+    elif settings.reads_sample_api:
+        with running("--token", SAMPLE_TOKEN) as url:
+            use_sample_api(url)
+            yield f"the sample API at {url}"
+    else:
+        given, missing = ("API_KEY", "API_BASE_URL") if settings.api_key else ("API_BASE_URL", "API_KEY")
         raise Refused(f"{given} is set, but {missing} is not; put it in .env (see .env.example)")
-    if has_key:
-        _reach(url := os.environ["API_BASE_URL"])
-        yield url
-        return
-    with running("--token", "sample-token") as url:
-        os.environ.update({"API_KEY": "sample-token", "API_BASE_URL": url, SAMPLE: "true"})
-        yield f"the sample API at {url}"
 
 
 def _reach(url: str) -> None:
-    """Refuse an address that cannot be right before six resources have each tried it for minutes."""
-    try:
-        parts = urlsplit(url)
-        (parts.hostname or "").encode("idna")
-        port = parts.port
-    except ValueError:  # which may quote a password
-        raise Refused("API_BASE_URL cannot be read; write it like https://api.example.com") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Refused(f"API_BASE_URL is {shown(url)!r}, and must begin with https://")
+    """Refuse an address that cannot be reached before six resources have each tried it for minutes."""
     try:
         check(url)
     except InsecureUrl as error:
         raise Refused(str(error)) from None
     if not requests.utils.get_environ_proxies(url):
+        parts = urlsplit(url)
         tries = Retrying(stop=stop_after_attempt(5), wait=wait_exponential(), reraise=True)
         try:
-            address = (parts.hostname, port or {"http": 80, "https": 443}[parts.scheme])
+            address = (parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
             tries(lambda: asyncio.run(in_thread(socket.create_connection, address, 10))).close()
         except OSError as error:
             raise Refused(f"{shown(url)} cannot be reached ({error}); check API_BASE_URL") from None
 
 
 @contextmanager
-def dagster() -> Iterator[dg.DagsterInstance]:
+def dagster(home: Path) -> Iterator[dg.DagsterInstance]:
     """Dagster's instance; one process at a time makes its files, which on a fresh home fails where two do at once."""
-    home = Path(os.environ["DAGSTER_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():  # or Dagster has its own settings there, telemetry among them
-        shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
+        shutil.copy(FILES / "dagster.yaml", home)
     with ExitStack() as stack:
         with FileLock(home / "instance.lock"):
             instance = stack.enter_context(dg.DagsterInstance.get())
@@ -101,7 +91,7 @@ def dagster() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def run() -> int:
+def run(settings: Settings) -> int:
     """Run the main job in this process, on the history that the UI shows; 0 only if every asset was materialized."""
     from analytics_assets.definitions import defs
 
@@ -120,10 +110,7 @@ def run() -> int:
         )
 
     names = [key.to_user_string() for key in defs.resolve_asset_graph().toposorted_asset_keys]
-    with api() as url, dagster() as instance:
-        if SAMPLE in os.environ:
-            with warehouse.connection() as client:
-                ledger.refuse_to_mix(client)
+    with api(settings) as url, dagster(settings.dagster_home) as instance:
         print(f"Reading {url}", flush=True)
         history.end_lost_runs(instance)
         results = [execute()]
@@ -132,10 +119,10 @@ def run() -> int:
         if not results[0].success:
             # In one run a failed parent takes the rest with it, which by itself is made from what is there.
             results.append(execute(*(name for name in names if name not in RESOURCES)))
-        return report(names, results)
+        return report(names, results, Warehouse(settings))
 
 
-def ui(port: int, read_only: bool) -> int:
+def ui(settings: Settings, port: int, read_only: bool) -> int:
     """Serve the Dagster UI until interrupted, with the daemon that runs schedules and sensors.
 
     Where it is read-only it changes nothing, calls no API, and may stand beside the other one.
@@ -149,18 +136,18 @@ def ui(port: int, read_only: bool) -> int:
     # A shell that starts this in the background makes it ignore interrupts, and everything that it starts.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    with nullcontext() if read_only else api() as url:
-        with dagster() as instance:
+    with nullcontext() if read_only else api(settings) as url:
+        with dagster(settings.dagster_home) as instance:
             if not read_only:
                 history.end_lost_runs(instance)
         reading = [f"Reading {url}"] if url else []
         print(
             *reading, *(f"{what} http://127.0.0.1:{port}{path}" for what, path in LINKS.items()), sep="\n", flush=True
         )
-        where = ["-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+        where = ["-w", str(FILES / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
         # Not in the project's folder: there Dagster would let a .env file go before the environment.
         command = [sys.executable, "-m", *(LOOK if read_only else SERVE), *where]
-        process = subprocess.Popen(command, cwd=os.environ["DAGSTER_HOME"])
+        process = subprocess.Popen(command, cwd=settings.dagster_home)
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -178,11 +165,11 @@ def main() -> int:
     serve.add_argument("--port", type=int, help="default: 3000, or 3001 where it is read-only")
     arguments = parser.parse_args()
     try:
-        checked.check()
+        settings = checked()
         if arguments.command == "run":
-            return run()
-        return ui(arguments.port or 3000 + arguments.read_only, arguments.read_only)
-    except (Refused, SameFile, MixedData, Unavailable, settings.WrongSetting) as refusal:
+            return run(settings)
+        return ui(settings, arguments.port or 3000 + arguments.read_only, arguments.read_only)
+    except (Refused, Unavailable, WrongSetting) as refusal:
         print(refusal, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

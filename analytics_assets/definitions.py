@@ -2,14 +2,20 @@
 
 import dagster as dg
 
-from analytics_assets.defs import automation, checks, ingestion, marts, reference, trust
+from analytics_assets.defs import automation, checks, ingestion, marts, reference, resources, sensors, trust
+from analytics_assets.defs.checked import checked
+from analytics_assets.load.warehouse import Warehouse
 
+settings = checked()
+warehouse = Warehouse(settings)
 defs = dg.Definitions(
-    assets=trust.trusted([*ingestion.assets, *marts.assets, *reference.assets]),
+    assets=trust.trusted(
+        [*ingestion.assets(settings), *marts.assets(warehouse), *reference.assets(warehouse)], settings
+    ),
     asset_checks=checks.checks,
-    jobs=automation.jobs,
-    schedules=automation.schedules,
-    sensors=automation.sensors,
-    resources={"reader": ingestion.reader},
-    executor=dg.in_process_executor,  # one import of the stack a run, and no writer that outlives it
+    jobs=automation.jobs(settings),
+    schedules=automation.schedules(settings),
+    sensors=sensors.sensors(settings),
+    resources=resources.RESOURCES,
+    executor=dg.in_process_executor,  # one import of the stack per run, and no writer that outlives it
 )

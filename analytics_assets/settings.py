@@ -1,126 +1,332 @@
-"""The configuration: the environment goes before a `.env` file, which goes before the defaults below.
+"""The settings: name, type, default, bounds and meaning of each, stated once, and the folder that everything is in.
 
-Every name that the project or its libraries are configured by, and that has a default, stands here with it.
+A value comes from the environment, else from `.env`, else from dlt's own `.dlt/secrets.toml` and `.dlt/config.toml`,
+else it is the default. dlt does the looking up, so names and files are those that its users know; pydantic checks types
+and bounds. `docs/generate.py` writes the documentation from this file.
 """
 
 import os
-import re
-from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv import load_dotenv
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
-WINDOW = "API_WINDOW_"  # and the name of a resource: the path, with {start} and {end}, of its rows in a window of dates
-SAMPLE = "READS_SAMPLE_API"  # set where the API that is read is the sample API
-PROJECT = Path(__file__).resolve().parents[1]
+if TYPE_CHECKING:
+    from dlt.common.configuration.providers.provider import ConfigProvider
 
-DEFAULTS = {
-    "API_BASE_URL": "https://api.example.com",
-    "API_RESOURCE_PATH": "/v1/{resource}",
-    "API_PAGE_SIZE": "100",  # rows; the most that the API gives
-    "API_CALLS_PER_HOUR": "3000",
-    "API_CALLS_BURST": "13000",
-    "DESTINATION__WAREHOUSE__DESTINATION_TYPE": "duckdb",
-    "NIGHTLY_CRON": "0 2 * * *",
-    "NIGHTLY_TIMEZONE": "UTC",
-    "RECONCILIATION_CRON": "0 3 * * 6",  # when resources that have a window are read whole
-    "WINDOW_OVERLAP_HOURS": "24",  # by which a window begins before the last sync, for clocks that differ and late rows
-    "NEW_ROWS_SECONDS": "300",
-    "AUTOMATION": "stopped",  # what calls the API by itself; or running
-    "ASSET_OWNER": "team:analytics",
-    "FRESH_HOURS": "26",  # after which a table is late, and stale after twice as many: the nightly sync and two more
-    "READ_AHEAD": "8",  # pages in flight at once
-    "RESUME_HOURS": "6",  # how long pages may be used after a crash, from when the reading last came further
-    "MOST_PAGES": "100000",  # of a resource, behind which a server is taken to go on for ever
-    "REJECTED_SHARE": "0.01",  # of a resource's rows that may be unreadable; ten may be in any case
-    "SHRINKING_SHARE": "0.2",  # of a resource's rows that may be gone since the last sync; ten may be in any case
-    "PUBLISHED_MODE": "600",  # who may read the published copy, as chmod says it
-    "WAREHOUSE_WAIT_SECONDS": "600",  # for another program that has the DuckDB file open
-    "DUCKDB_MEMORY_LIMIT": "200MB",  # beyond which it uses its temporary folder beside the file
-    "SYNC_RETRIES": "1",  # of a whole resource, after a page has been tried often enough
-    "SYNC_RETRY_SECONDS": "10",
-    "DAGSTER_HOME": str(PROJECT / "dagster_home"),
-    "DLT_PROJECT_DIR": str(PROJECT),
-    "DLT_LOCAL_DIR": str(PROJECT),  # what a relative path of a DuckDB file is relative to
-    "DLT_DATA_DIR": str(PROJECT / "data" / "dlt"),
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent
+ROOT = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()  # of an installed package the current folder
+KIND, CREDENTIALS = "DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS"
+WINDOW = "API_WINDOW_"
+EXAMPLE_URL = "https://api.example.com"
+SAMPLE_TOKEN = "sample-token"
+
+# What dlt and Dagster are told where no file says otherwise.
+FOR_LIBRARIES = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
     "RUNTIME__LOG_LEVEL": "CRITICAL",  # dlt's own messages quote rows that cannot be loaded
     "RUNTIME__REQUEST_MAX_ATTEMPTS": "6",
-    "RUNTIME__INTERCEPT_SIGNALS": "false",  # Dagster hears them; dlt would end every reading, as if by its own fault
+    "RUNTIME__INTERCEPT_SIGNALS": "false",  # Dagster handles them; dlt would end every reading as if it had failed
     "RESTORE_FROM_DESTINATION": "false",  # nothing here is kept in dlt's state, and asking for it takes time
     "LOAD__TRUNCATE_STAGING_DATASET": "true",  # or a second copy of every row stays behind
-    "LOAD__DELETE_COMPLETED_JOBS": "true",  # or files with learners' data do
+    "LOAD__DELETE_COMPLETED_JOBS": "true",  # or files with learners' data stay behind
 }
 
 
 class WrongSetting(Exception):
-    """A setting cannot mean anything."""
+    """A setting has a value that cannot be used; the message is one sentence with its name and the remedy."""
 
 
-COUNTS = ("API_PAGE_SIZE", "API_CALLS_PER_HOUR", "API_CALLS_BURST", "READ_AHEAD", "MOST_PAGES", "NEW_ROWS_SECONDS")
-SHARES = ("REJECTED_SHARE", "SHRINKING_SHARE")
-CRONS = ("NIGHTLY_CRON", "RECONCILIATION_CRON")
-SHAPES = {  # of a setting a pattern, and what it must be
-    **{
-        name: (r"\d*\.?\d+", f"a number like {default}")
-        for name, default in DEFAULTS.items()
-        if re.fullmatch(r"[\d.]+", default)
-    },
-    **{name: (r"[1-9]\d*", f"a whole number like {DEFAULTS[name]}") for name in COUNTS},
-    **{name: (r"0*\.\d+|[01](\.0*)?", f"a number from 0 to 1 like {DEFAULTS[name]}") for name in SHARES},
-    "PUBLISHED_MODE": ("[46][046]{2}", "a number like 600"),
-    "DUCKDB_MEMORY_LIMIT": (r"(?i)\d+(\.\d+)? ?([kmgt]i?b|%)", "a size like 200MB"),
-    "AUTOMATION": ("running|stopped", "running or stopped"),
-    "ASSET_OWNER": (r"team:.+|.+@.+", "an address, or a team like team:analytics"),
-}
-
-
-def check(resources: Iterable[str]) -> None:
-    """Raise `WrongSetting` for what cannot mean anything, before anything is started that would need it."""
-    for name, (pattern, what) in SHAPES.items():
-        if not re.fullmatch(pattern, os.environ[name]):
-            raise WrongSetting(f"{name} is {os.environ[name]!r}, and must be {what}")
+def _folder(path: Path) -> Path:
     try:
-        ZoneInfo(zone := os.environ["NIGHTLY_TIMEZONE"])
-    except (LookupError, ValueError, OSError):  # the last where it names a folder of the system's
-        raise WrongSetting(f"NIGHTLY_TIMEZONE is {zone!r}, and must be a time zone like Europe/Berlin") from None
-    if os.environ.get("MASKING_KEY") and os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] != "duckdb":
-        raise WrongSetting(
-            "MASKING_KEY masks the published copy, which a server has not; grant columns, or views there"
-        )
-    if not _has(os.environ["API_RESOURCE_PATH"], resource="users"):
-        raise WrongSetting(f"API_RESOURCE_PATH must be a path like {DEFAULTS['API_RESOURCE_PATH']}")
-    names = {f"{WINDOW}{name.upper()}" for name in resources}
-    for name in (name for name, value in os.environ.items() if name.upper().startswith(WINDOW) and value):
-        if name not in names or not _has(os.environ[name], start=1, end=2):
-            raise WrongSetting(
-                f"{name} must name a resource in capitals, and be a path like /v1/users?start={{start}}&end={{end}}"
-            )
+        return ROOT / path.expanduser()
+    except RuntimeError:
+        raise ValueError("no such user") from None
 
 
-def _has(path: str, **values: object) -> bool:
-    """Whether it is a path, without a host, that can be filled with these values, and takes one at least."""
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (LookupError, OSError):  # the latter if it names a folder of the system's zones
+        raise ValueError("no such zone") from None
+    return name
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    (parts.hostname or "").encode("idna")
+    if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 0) < 0:
+        raise ValueError("no address")
+    return url
+
+
+def _stripped(text: Any) -> str:
+    return str(text).strip()
+
+
+def _secret_address(text: Any) -> str:
+    return _address(_stripped(text))
+
+
+def _template(path: str, **values: object) -> str:
+    """A path without a host that has at least one of these names in braces, and no others."""
     try:
         filled = path.format(**values)
-    except (LookupError, ValueError, AttributeError):
-        return False
+    except (LookupError, AttributeError):
+        raise ValueError("another name in braces") from None
     parts = urlsplit(filled)
-    return filled != path and not (parts.scheme or parts.netloc)
+    if filled == path or parts.scheme or parts.netloc:
+        raise ValueError("no path to be filled in")
+    return path
+
+
+def _not_in_memory(where: Any) -> Any:
+    if ":memory:" in str(where):
+        raise ValueError("in memory")
+    return where
+
+
+def _resource_path(path: str) -> str:
+    return _template(path, resource="users")
+
+
+def _window_path(path: str) -> str:
+    return _template(path, start=1, end=2)
+
+
+# The last of each is what a wrong value is told that it must be; {} is the default.
+Count = Annotated[int, Field(gt=0), "a whole number like {}"]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), "a number like {}"]
+Share = Annotated[float, Field(ge=0, le=1), "a number from 0 to 1 like {}"]
+Cron = Annotated[str, Field(pattern=r"^(@\w+|\S+( +\S+){4})$"), "five fields like {}"]
+Zone = Annotated[str, AfterValidator(_zone), "a time zone like Europe/Berlin"]
+Folder = Annotated[Path, AfterValidator(_folder), "a path"]
+File = Annotated[Path | None, AfterValidator(_folder), "a path"]
+Address = Annotated[str, AfterValidator(_address), "an address like https://api.example.com"]
+Secret = Annotated[SecretStr | None, BeforeValidator(_stripped), "a text"]
+Key = Annotated[SecretStr | None, Field(min_length=16), BeforeValidator(_stripped), "16 characters long at least"]
+SecretAddress = Annotated[
+    SecretStr | None, BeforeValidator(_secret_address), "an address like https://chat.example.com/x"
+]
+Windows = Annotated[
+    dict[str, Annotated[str, AfterValidator(_window_path)]], "a path like /v1/users?start={start}&end={end}"
+]
+Credentials = Annotated[
+    Any, BeforeValidator(_not_in_memory), "a file, since a database in memory ends with its process"
+]
+Flag = Annotated[bool, "true or false"]
+
+
+def _setting(default: Any, meaning: str, *, shown: bool = False, **options: Any) -> Any:
+    """A field; `shown` puts it into the README."""
+    return Field(default, description=meaning, json_schema_extra={"shown": shown}, **options)
+
+
+class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers_to_str=True):
+    """All settings, by the name in the environment in lower case."""
+
+    api_key: Secret = _setting(
+        None, "Token of the API. Without it, `make run` and `make ui` read a sample API.", shown=True
+    )
+    api_base_url: Address = _setting(EXAMPLE_URL, "Address of the API: https, or this machine.", shown=True)
+    api_resource_path: Annotated[str, AfterValidator(_resource_path), "a path like {}"] = _setting(
+        "/v1/{resource}", "Path of a resource under that address.", shown=True
+    )
+    api_page_size: Count = _setting(100, "Rows requested per page; fewer if rows are very wide.")
+    api_calls_per_hour: Count = _setting(
+        3000, "Calls per hour, shared by all processes of this machine that use the key.", shown=True
+    )
+    api_calls_burst: Count = _setting(13000, "Calls that may be sent at once before that rate holds.")
+    api_budget_url: Secret = _setting(
+        None,
+        "`postgresql://user:password@host/database` in which several machines with one key share these calls; needs "
+        "the extra `postgres`.",
+    )
+    api_windows: Windows = _setting(
+        {},
+        "Path of a resource's rows in a window of dates, if the API has one: a sync then reads only the rows since the "
+        "last one. `{start}` and `{end}` are seconds since 1970. Deletions, and later changes of older rows, are seen "
+        "by the weekly full sync only.",
+        examples=[
+            "API_WINDOW_REGISTRATIONS=/v1/registrations/by_date_range?start_time={start}&end_time={end}",
+            "API_WINDOW_AWARDED_CERTIFICATIONS=/v1/awarded_certifications?start={start}&end={end}",
+        ],
+    )
+    warehouse: str = _setting(
+        "duckdb", "Kind of warehouse, as dlt names it, such as `postgres`.", shown=True, alias=KIND
+    )
+    credentials: Credentials = _setting(
+        None,
+        "Where the warehouse is: a DuckDB file (default `data/warehouse.duckdb`), or a URL such as "
+        "`postgresql://loader:password@host:5432/database`.",
+        shown=True,
+        alias=CREDENTIALS,
+    )
+    duckdb_memory_limit: Annotated[str, Field(pattern=r"(?i)^\d+(\.\d+)? ?([kmgt]i?b|%)$"), "a size like {}"] = (
+        _setting("200MB", "Memory that DuckDB may use; beyond it, it uses a folder beside its file.")
+    )
+    published_file: File = _setting(None, "The copy for analysts; default `published.duckdb` beside the warehouse.")
+    published_mode: Annotated[str, Field(pattern="^[46][046]{2}$"), "a number like {}"] = _setting(
+        "600", "Who may read the copy, as for `chmod`; its folder must admit them as well."
+    )
+    masking_key: Key = _setting(
+        None,
+        "Masks personal data in the copy: email addresses become a hash with their domain, the rest is left out.",
+        shown=True,
+    )
+    automation: Annotated[Literal["running", "stopped"], "running or stopped"] = _setting(
+        "stopped", "`running` switches on the schedules and the sensor for new rows.", shown=True
+    )
+    nightly_cron: Cron = _setting("0 2 * * *", "When the nightly schedule runs.", shown=True)
+    nightly_timezone: Zone = _setting("UTC", "Time zone of the schedules.")
+    new_rows_seconds: Count = _setting(300, "Seconds between two questions for new rows.")
+    failure_webhook_url: SecretAddress = _setting(
+        None, 'Address that gets `{"text": ...}` for each failed run.', shown=True
+    )
+    read_ahead: Count = _setting(8, "Pages in flight at once.")
+    most_pages: Count = _setting(
+        100_000, "Pages that a resource may have; a server that promises more is taken to go on for ever."
+    )
+    rejected_share: Share = _setting(
+        0.01, "A resource fails if more than this share of its rows (and more than ten) cannot be read."
+    )
+    shrinking_share: Share = _setting(
+        0.2,
+        "A resource fails if more than this share of its rows (and more than ten) has disappeared since the last sync.",
+    )
+    accept_fewer_rows: Flag = _setting(False, "`true` loads a resource that has shrunk more; for a single run.")
+    whole_sync: Flag = _setting(False, "`true` reads everything even where a window would do; for a single run.")
+    asset_owner: Annotated[str, Field(pattern="^(team:.+|.+@.+)$"), "an address, or a team like {}"] = _setting(
+        "team:analytics", "Owner of the tables: an email address or `team:name`."
+    )
+    fresh_hours: Annotated[Amount, Field(gt=0)] = _setting(
+        26, "Hours after its last sync at which a table is late; after twice as many it is stale."
+    )
+    repository_url: str = _setting(
+        "", "Where a browser sees this folder, such as `https://github.com/you/it/blob/main`, for links to code."
+    )
+    dagster_home: Folder = _setting(Path("dagster_home"), "Folder of Dagster's settings and history.")
+    dlt_data_dir: Folder = _setting(Path("data/dlt"), "Folder of downloaded pages and of the budget of calls.")
+    reads_sample_api: Flag = _setting(False, "")  # set by `use_sample_api` for this process and those it starts
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Settings":
+        if self.masking_key and self.warehouse != "duckdb":
+            raise ValueError("MASKING_KEY masks the published copy, which a server does not have; grant columns there")
+        return self
 
 
 def load() -> None:
-    """Complete the process's environment from `.env` and the defaults; what is already set stays.
+    """Complete the process's environment for dlt and Dagster, which read it when they are imported. What is set stays.
 
-    What the process writes is from here on its owner's alone.
+    Files that the process writes belong to its user alone from here on. Raises nothing: `read` says what is wrong.
     """
     os.umask(0o077)
-    load_dotenv(PROJECT / ".env")
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    os.environ["DAGSTER_HOME"] = str(
-        PROJECT / Path(os.environ["DAGSTER_HOME"]).expanduser()
-    )  # Dagster wants it absolute
-    if os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] == "duckdb":
-        os.environ.setdefault("DESTINATION__WAREHOUSE__CREDENTIALS", str(PROJECT / "data" / "warehouse.duckdb"))
+    with suppress(WrongSetting):
+        _load_dotenv()
+        _complete()
+
+
+def read() -> Settings:
+    """The settings as they are now. Raises `WrongSetting`."""
+    from analytics_assets.tables.resources import RESOURCES  # it imports dlt, for which `load` has to come first
+
+    _load_dotenv()
+    windows = {name: find(f"{WINDOW}{name.upper()}") for name in RESOURCES}
+    found = {str(field.alias): find(str(field.alias)) for field in Settings.model_fields.values()}
+    found["API_WINDOWS"] = {name: path for name, path in windows.items() if path}
+    for name in os.environ:
+        if name.upper().startswith(WINDOW) and name not in {f"{WINDOW}{resource.upper()}" for resource in windows}:
+            raise WrongSetting(
+                f"{name} must end with the name of a resource in capitals: {', '.join(RESOURCES).upper()}"
+            )
+    try:
+        return Settings.model_validate({name: value for name, value in found.items() if value is not None})
+    except ValidationError as error:
+        raise WrongSetting(_sentence(error)) from None
+
+
+def find(name: str) -> Any:
+    """The value of a setting or of one of dlt's own as dlt finds it; None if it is not set, or empty."""
+    from dlt.common.typing import TSecretValue
+
+    *sections, key = name.lower().split("__")
+    is_secret = "Secret" in str(getattr(Settings.model_fields.get(key), "annotation", "")) or name == CREDENTIALS
+    for provider in _providers(os.environ["DLT_PROJECT_DIR"]):
+        if provider.supports_secrets or not is_secret:
+            value, _ = provider.get_value(key, TSecretValue if is_secret else str, None, *sections)
+            if value is not None and str(value).strip():
+                return value
+    return None
+
+
+@cache
+def _providers(folder: str) -> "list[ConfigProvider]":
+    from dlt.common.configuration.providers.toml import TomlProviderReadException
+    from dlt.common.runtime.run_context import RunContext
+
+    try:
+        return RunContext(folder).initial_providers()
+    except TomlProviderReadException as error:
+        where = f"{error.file_name} in {folder}/.dlt"
+        raise WrongSetting(f"{where} is not valid TOML: {str(error).splitlines()[-1]}") from None
+
+
+def use_sample_api(url: str) -> None:
+    """Point this process, and those that it starts, to the sample API at `url`."""
+    os.environ.update({"API_KEY": SAMPLE_TOKEN, "API_BASE_URL": url})
+
+
+def _load_dotenv() -> None:
+    try:
+        load_dotenv(ROOT / ".env", encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise WrongSetting(f"{ROOT}/.env is not in UTF-8; save it in that encoding") from None
+    except OSError as error:
+        raise WrongSetting(f"{ROOT}/.env cannot be read ({error.strerror}); make it readable or remove it") from None
+
+
+def _complete() -> None:
+    folders = {"DLT_PROJECT_DIR": "", "DLT_LOCAL_DIR": "", "DLT_DATA_DIR": "data/dlt", "DAGSTER_HOME": "dagster_home"}
+    for name, default in folders.items():
+        os.environ[name] = _absolute(name, os.environ.get(name) or default)
+    for name, value in FOR_LIBRARIES.items():
+        if find(name) is None:
+            os.environ[name] = value
+    os.environ.setdefault(KIND, str(find(KIND) or "duckdb"))
+    file = find(CREDENTIALS) or "data/warehouse.duckdb"
+    is_file = os.environ[KIND] == "duckdb" and isinstance(file, str) and "://" not in file and file != ":memory:"
+    if "READS_SAMPLE_API" not in os.environ and not find("API_KEY") and find("API_BASE_URL") in (None, EXAMPLE_URL):
+        # In a folder of its own whatever is configured, so that nothing of it gets among the rows of a real API.
+        real = Path(_absolute(CREDENTIALS, file if is_file else "data/warehouse.duckdb"))
+        folder = real.parent / "sample"
+        os.environ |= {"READS_SAMPLE_API": "true", KIND: "duckdb", "PUBLISHED_FILE": str(folder / "published.duckdb")}
+        os.environ[CREDENTIALS] = str(folder / real.name)
+    elif is_file:
+        os.environ[CREDENTIALS] = _absolute(CREDENTIALS, file)
+
+
+def _absolute(name: str, path: str) -> str:
+    try:
+        return str(_folder(Path(path)))
+    except ValueError as error:
+        raise WrongSetting(f"{name} is {path!r}, and must be a path: {error}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first error as a sentence with the name of the setting and the remedy. It contains no secret."""
+    wrong = error.errors(include_url=False)[0]
+    if not wrong["loc"]:
+        return wrong["msg"].removeprefix("Value error, ")
+    name, *inner = map(str, wrong["loc"])
+    field = next(field for field in Settings.model_fields.values() if field.alias == name)
+    name = f"{WINDOW}{inner[0].upper()}" if inner else name
+    is_hidden = "Secret" in str(field.annotation) or "@" in str(wrong["input"])
+    shape = next(text for text in field.metadata if isinstance(text, str)).replace("{}", str(field.default))
+    return f"{name} must be {shape}" if is_hidden else f"{name} is {wrong['input']!r}, and must be {shape}"

@@ -13,9 +13,11 @@ import dagster as dg
 import duckdb
 import pytest
 
+from analytics_assets import settings
 from analytics_assets.definitions import defs
-from analytics_assets.load import warehouse
-from analytics_assets.settings import PROJECT
+from analytics_assets.defs import explained
+from analytics_assets.load.warehouse import Warehouse
+from analytics_assets.settings import CHECKOUT
 from analytics_assets_tests import postgres
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, serving
 
@@ -33,10 +35,21 @@ def warehouse_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
     monkeypatch.setenv("RUNTIME__REQUEST_BACKOFF_FACTOR", "0.001")
-    monkeypatch.setenv("SYNC_RETRY_SECONDS", "0")
+    monkeypatch.setattr(explained, "RETRY_SECONDS", 0)
     monkeypatch.setenv("API_RESOURCE_PATH", "/v1/{resource}")
-    monkeypatch.delenv("FAILURE_WEBHOOK_URL", raising=False)
+    for name in ("FAILURE_WEBHOOK_URL", "READS_SAMPLE_API", "PUBLISHED_FILE"):
+        monkeypatch.delenv(name, raising=False)
     return file
+
+
+def configured() -> settings.Settings:
+    """The settings as they are now."""
+    return settings.read()
+
+
+def warehouse() -> Warehouse:
+    """The warehouse as configured now."""
+    return Warehouse(configured())
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +95,7 @@ def materializing_in(instance: dg.DagsterInstance) -> Materialize:
 
     def run(*names: str, config: Mapping[str, Any] = MappingProxyType({})) -> dg.ExecuteInProcessResult:
         # These definitions were loaded for DuckDB; for a server there is no copy.
-        there = [name for name in everything if name != "published_database" or warehouse.published_file()]
+        there = [name for name in everything if name != "published_database" or warehouse().published_file]
         selection = [dg.AssetKey(name) for name in names or there]
         job = defs.resolve_job_def("analytics_job")
         return job.execute_in_process({**QUIET, **config}, instance, asset_selection=selection, raise_on_error=False)
@@ -109,7 +122,7 @@ def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Dagster home of the test's own, with the project's settings."""
     home = tmp_path / "dagster_home"
     home.mkdir(exist_ok=True)
-    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
+    shutil.copy(CHECKOUT / "dagster_home" / "dagster.yaml", home)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     return home
 

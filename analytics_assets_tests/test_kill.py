@@ -14,9 +14,8 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.defs import history
-from analytics_assets.load import warehouse
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import QUIET, Query, run, start
+from analytics_assets_tests.conftest import QUIET, Query, run, start, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 
 long = pytest.mark.long
@@ -60,7 +59,7 @@ def growing(api: ContractApi, each_warehouse: str) -> ContractApi:
 def rows_for_analysts(query: Query, folder: Path) -> int:
     """Rows of a mart as analysts see it: in the copy, or on a server, of which there is none, in the warehouse."""
     count = "SELECT count(*) FROM registrations_enriched"
-    if not warehouse.published_file():
+    if not warehouse().published_file:
         return int(query(count)[0][0])
     with duckdb.connect(str(folder / "published.duckdb"), read_only=True) as published:
         published.execute("USE analytics")

@@ -9,9 +9,8 @@ from urllib.parse import quote
 import dagster as dg
 import pytest
 
-from analytics_assets.load import warehouse
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import Materialize, run
+from analytics_assets_tests.conftest import Materialize, run, warehouse
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, body, status
 from analytics_assets_tests.postgres import PASSWORD
 
@@ -61,7 +60,7 @@ def the_same_page_again(api: ContractApi) -> None:
 
 
 def a_table_of_another_type(api: ContractApi) -> None:
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         client.execute_sql("ALTER TABLE users DROP COLUMN last_name")
         client.execute_sql("ALTER TABLE users ADD COLUMN last_name INTEGER")
 

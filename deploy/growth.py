@@ -7,14 +7,16 @@ the sample API, and the history is as long.
 from collections.abc import Callable
 from math import ceil
 
+from analytics_assets.defs.run_plan import WINDOW_OVERLAP
 from analytics_assets.sample_api.data import SIZES, YEARS_OF_HISTORY
 from analytics_assets.sample_api.server import WINDOWS
-from analytics_assets.settings import DEFAULTS
+from analytics_assets.settings import Settings
 
-AN_HOUR, BURST = int(DEFAULTS["API_CALLS_PER_HOUR"]), int(DEFAULTS["API_CALLS_BURST"])
-PAGE_SIZE, MOST_PAGES = int(DEFAULTS["API_PAGE_SIZE"]), int(DEFAULTS["MOST_PAGES"])
+SETTINGS = Settings()  # the defaults
+AN_HOUR, BURST = SETTINGS.api_calls_per_hour, SETTINGS.api_calls_burst
+PAGE_SIZE, MOST_PAGES = SETTINGS.api_page_size, SETTINGS.most_pages
 A_DAY = 24 * AN_HOUR
-WINDOW_DAYS = 1 + float(DEFAULTS["WINDOW_OVERLAP_HOURS"]) / 24
+WINDOW_DAYS = 1 + WINDOW_OVERLAP.days
 PAGES_A_SECOND = 25  # eight in flight, each answered after a third of a second
 # Measured with registrations like the sample's, 0.8 and 4 million of them, in a DuckDB file.
 MEGABYTES, MEGABYTES_A_MILLION = 610, 10  # of memory
@@ -76,7 +78,7 @@ def breaks(registrations: int) -> tuple[str, str]:
         (
             calls(registrations) > A_DAY,
             "a full sync does not end within a day",
-            "windows at night, and a `RECONCILIATION_CRON` at which nothing else has to be fresh; Postgres",
+            "windows at night, and the weekly reconciliation when nothing else has to be fresh; Postgres",
         ),
         (
             pages(registrations) > MOST_PAGES,

@@ -1,176 +1,62 @@
-"""What runs by itself: jobs, the nightly schedule, the sensors.
+"""The jobs and the schedules."""
 
-What calls the API is stopped until somebody switches it on, in the UI or by `AUTOMATION=running`.
-"""
-
-import os
-import time
-import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
-import dlt
-import requests
-from tenacity import retry, stop_after_attempt, wait_exponential
 
-from analytics_assets.defs import history
 from analytics_assets.defs.catalog import API_GROUP, MARTS_GROUP, REFERENCE_GROUP
-from analytics_assets.extract.api import api_name, has_row, has_window
-from analytics_assets.extract.faults import Fault
+from analytics_assets.settings import Settings
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets.tables.schema import Table
 
-warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*use_user_code_server")
-GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read
-RUNNING = {"running": True, "stopped": False}[os.environ["AUTOMATION"]]
-ON = dg.DefaultScheduleStatus.RUNNING if RUNNING else dg.DefaultScheduleStatus.STOPPED
+RECONCILIATION_CRON = "0 3 * * 6"
 
 analytics_job = dg.define_asset_job(
     "analytics_job",
     dg.AssetSelection.groups(API_GROUP, MARTS_GROUP, REFERENCE_GROUP),
     description="Sync the six resources and make everything that is built from them.",
 )
-windowed = [table.name for table in RESOURCES.values() if has_window(table)]
-reconciliation_job = dg.define_asset_job(
-    "reconciliation_job",
-    dg.AssetSelection.assets(*windowed),
-    description="Read the whole of those resources of which otherwise a window of dates is read.",
-    config={"ops": {name: {"config": {"whole": True}} for name in windowed}},
-)
 resource_jobs = [
     dg.define_asset_job(f"{name}_job", dg.AssetSelection.assets(name), description=f"Sync `{name}` alone.")
     for name in RESOURCES
 ]
-nightly_schedule = dg.ScheduleDefinition(
-    name="nightly_schedule",
-    job=analytics_job,
-    cron_schedule=os.environ["NIGHTLY_CRON"],
-    execution_timezone=os.environ["NIGHTLY_TIMEZONE"],
-    default_status=ON,
-    description="Syncs everything once per night.",
-)
-reconciliation_schedule = dg.ScheduleDefinition(
-    name="reconciliation_schedule",
-    job=reconciliation_job,
-    cron_schedule=os.environ["RECONCILIATION_CRON"],
-    execution_timezone=os.environ["NIGHTLY_TIMEZONE"],
-    default_status=ON,
-    description="Reads in full the resources that are otherwise read by windows of dates. Only a full read sees "
-    "deletions and later changes of older rows.",
-)
-marts_sensor = dg.AutomationConditionSensorDefinition(
-    "marts_sensor",
-    target=dg.AssetSelection.groups(MARTS_GROUP, REFERENCE_GROUP),
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    use_user_code_server=True,  # which has `history.IsOutdated`
-    description="Rebuilds a mart and the copy after their sources have been synced, never during a sync, and at "
-    "midnight (UTC), since figures depend on the day.",
-)
 
 
-@dg.sensor(
-    name="new_rows_sensor",
-    target=dg.AssetSelection.groups(API_GROUP),
-    minimum_interval_seconds=int(os.environ["NEW_ROWS_SECONDS"]),
-    default_status=dg.DefaultSensorStatus.RUNNING if RUNNING else dg.DefaultSensorStatus.STOPPED,
-    description="Asks the API with one call per resource whether it has more rows than at the last sync, and syncs the "
-    "resources that have grown.",
-)
-def new_rows_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """With `per_page=1`, page number rows + 1 exists only if the resource has grown."""
-    tags: dict[str, str] = {}
-    notes: list[str] = []
-    failed = 0
-    for table in RESOURCES.values():
-        try:
-            position = _position(context.instance, table)
-            if has_row(table, int(position.partition("@")[0])):
-                tags[f"{GROWN}/{table.name}"] = position
-        except Waiting as waiting:
-            notes.append(f"{table.name}: {waiting}")
-        except Fault as error:
-            failed += 1
-            context.log.warning(f"{table.name}: {error}")
-            notes.append(f"{table.name}: {error}")
-            if failed == len(RESOURCES):
-                raise
-    if tags:
-        return dg.RunRequest(asset_selection=[dg.AssetKey(tag.rpartition("/")[2]) for tag in tags], tags=tags)
-    return dg.SkipReason("; ".join(["No new rows", *notes]))
+def jobs(settings: Settings) -> Sequence[Any]:
+    """The main job, one job per resource and, if rows are read by windows of dates, one that reads everything."""
+    return [analytics_job, *resource_jobs, *([_reconciliation_job(settings)] if settings.api_windows else [])]
 
 
-class Waiting(Exception):
-    """There is no need to ask the API about a resource just now; the message says why."""
+def schedules(settings: Settings) -> Sequence[dg.ScheduleDefinition]:
+    """The nightly schedule and, if rows are read by windows of dates, the weekly one that reads everything."""
+    is_running = settings.automation == "running"
+    status = dg.DefaultScheduleStatus.RUNNING if is_running else dg.DefaultScheduleStatus.STOPPED
+    nightly = dg.ScheduleDefinition(
+        name="nightly_schedule",
+        job=analytics_job,
+        cron_schedule=settings.nightly_cron,
+        execution_timezone=settings.nightly_timezone,
+        default_status=status,
+        description="Syncs everything once per night.",
+    )
+    if not settings.api_windows:
+        return [nightly]
+    reconciliation = dg.ScheduleDefinition(
+        name="reconciliation_schedule",
+        job=_reconciliation_job(settings),
+        cron_schedule=RECONCILIATION_CRON,
+        execution_timezone=settings.nightly_timezone,
+        default_status=status,
+        description="Reads in full the resources that are otherwise read by windows of dates. Only a full read sees "
+        "deletions and later changes of older rows.",
+    )
+    return [nightly, reconciliation]
 
 
-def _position(instance: dg.DagsterInstance, table: Table) -> str:
-    """The number of the row that only exists if the resource has grown, and the run that made it the next one.
-
-    Together they tag the run that is to read the growth: one growth is asked for once, and again only if that run has
-    failed. Raises `Waiting` where nothing is to be asked.
-    """
-    tag = f"{GROWN}/{table.name}"
-    run = history.last_run(instance, table.name)
-    if run and not run.is_finished:
-        raise Waiting(f"being synced by run {run.run_id[:8]}")
-    last = history.last_materialization(instance, table.name)
-    if last and last.metadata.get("api") != api_name():
-        last = None  # what another API had says nothing
-    number = 1 + history.rows_known(last) if last else 1
-    made_by = instance.get_run_by_id(last.run_id) if last else None
-    reached = int(made_by.tags.get(tag, "0@").partition("@")[0]) if made_by else 0
-    # A sync that was made for this row has not found it: the API counts a row that it does not give. Ask beyond.
-    number = max(number, reached + 1)
-    position = f"{number}@{last.run_id if last else 'never'}"
-    asked = instance.get_run_records(dg.RunsFilter(tags={tag: position}))
-    if any(not record.dagster_run.is_failure_or_canceled for record in asked):
-        raise Waiting("a run has been asked for")
-    if asked and asked[0].end_time:
-        pause = int(os.environ["NEW_ROWS_SECONDS"]) * (2 ** (len(asked) - 1) - 1)
-        if time.time() < asked[0].end_time + pause:
-            raise Waiting(f"{len(asked)} syncs have failed; the next is asked for {pause} s after the last")
-    return position
-
-
-@dg.run_failure_sensor(
-    name="failed_run_sensor",
-    monitor_all_code_locations=True,  # also runs that none has launched: of a notebook, of versions before
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs what failed in a run, and posts it to FAILURE_WEBHOOK_URL if that is set.",
-)
-def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
-    """One message per failed run: the failed assets by name, each with its cause."""
-    failures = [history.failure_text(event) for event in context.get_step_failure_events()]
-    what = f"Run {context.dagster_run.run_id[:8]} of {context.dagster_run.job_name} failed."
-    text = "\n".join([what, *(failures or [context.failure_event.message or "No error is recorded."])])
-    context.log.error(text)
-    if url := str(dlt.secrets.get("failure_webhook_url") or "").strip():
-        _post(url, text)
-
-
-@retry(stop=stop_after_attempt(3), wait=wait_exponential(), reraise=True)
-def _post(url: str, text: str) -> None:
-    """Post the message; an error does not show the address, which is a secret with most services."""
-    try:
-        status = requests.post(url, json={"text": text}, timeout=10).status_code
-    except requests.RequestException as error:
-        raise ConnectionError(f"the webhook could not be reached: {type(error).__name__}") from None
-    if status >= 400:
-        raise ConnectionError(f"the webhook answered HTTP {status}")
-
-
-@dg.sensor(
-    name="lost_runs_sensor",
-    minimum_interval_seconds=60,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Marks a run as failed if its process or its code server is gone; otherwise the marts would wait for "
-    "it for ever.",
-)
-def lost_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Starts nothing."""
-    lost = history.end_lost_runs(context.instance)
-    return dg.SkipReason(f"Ended {', '.join(lost)}" if lost else "No run is lost")
-
-
-jobs = [analytics_job, *resource_jobs, *([reconciliation_job] if windowed else [])]
-schedules = [nightly_schedule, *([reconciliation_schedule] if windowed else [])]
-sensors = [marts_sensor, new_rows_sensor, failed_run_sensor, lost_runs_sensor]
+def _reconciliation_job(settings: Settings) -> Any:
+    return dg.define_asset_job(
+        "reconciliation_job",
+        dg.AssetSelection.assets(*settings.api_windows),
+        description="Read in full the resources of which otherwise a window of dates is read.",
+        config={"ops": {name: {"config": {"whole": True}} for name in settings.api_windows}},
+    )

@@ -1,13 +1,12 @@
 """How a declared table stands in Dagster's catalog: description, grain, columns, kinds, tags."""
 
-import os
 from collections.abc import Iterable
 
 import dagster as dg
 
-from analytics_assets.load.warehouse import published_file
+from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.marts.lineage import Lineage
-from analytics_assets.settings import PROJECT
+from analytics_assets.settings import ROOT
 from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.schema import DATASET, Column, Table
 
@@ -38,30 +37,30 @@ def column_lineage(read: Lineage) -> dict[str, dg.TableColumnLineage]:
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
 
 
-def asset_spec(table: Table, group: str, tool: str, deps: Iterable[str] = ()) -> dg.AssetSpec:
+def asset_spec(table: Table, group: str, tool: str, warehouse: Warehouse, deps: Iterable[str] = ()) -> dg.AssetSpec:
     """The asset of `table` as it is seen before its first run; `tool` is what makes it."""
     return dg.AssetSpec(
         table.name,
         deps=sorted(deps),
         description=table.description,
         group_name=group,
-        kinds={tool, os.environ["DESTINATION__WAREHOUSE__DESTINATION_TYPE"]},
+        kinds={tool, warehouse.kind},
         tags=PERSONAL if any(column.personal for column in table.columns) else {},
         metadata={
             "dagster/column_schema": table_schema(table),
             "dagster/table_name": f"{DATASET}.{table.name}",
-            "read_it": dg.MetadataValue.path(reading(table.name)),  # the one kind that a click copies
+            "read_it": dg.MetadataValue.path(reading(table.name, warehouse)),  # the one kind that a click copies
         },
     )
 
 
-def reading(name: str) -> str:
-    """A line of Python, for the project's folder, that gives this table of the published copy; SQL where there is none.
+def reading(name: str, warehouse: Warehouse) -> str:
+    """A line of Python, for the project's folder, that reads this table from the published copy; SQL on a server.
 
-    A longer word than a short path would widen the page's whole column, and cut off what else is in it.
+    A word longer than a short path would widen the page's whole column and cut off the rest of it.
     """
-    file = published_file()
+    file = warehouse.published_file
     if file is None:
         return f"SELECT * FROM {DATASET}.{name}"
-    path = file.relative_to(PROJECT) if file.is_relative_to(PROJECT) else file
+    path = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
     return f"import duckdb; duckdb.connect({str(path)!r}, read_only=True).sql('FROM {DATASET}.{name}')"

@@ -1,23 +1,21 @@
-"""What is asked before anything starts: the settings, each by who knows what it must be."""
-
-import os
+"""The settings, checked before anything starts."""
 
 import dagster as dg
 
 from analytics_assets import settings
 from analytics_assets.extract import budget
-from analytics_assets.load import published
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.load.warehouse import Warehouse
+from analytics_assets.settings import Settings, WrongSetting
 
 
-def check() -> None:
-    """Raise `WrongSetting` for what cannot mean anything."""
-    settings.check(RESOURCES)
-    for name in settings.CRONS:
-        try:
-            dg.ScheduleDefinition(name="checked", job_name="checked", cron_schedule=os.environ[name])
-        except dg.DagsterInvalidDefinitionError:
-            what = f"{name} is {os.environ[name]!r}, and must be five fields like {settings.DEFAULTS['NIGHTLY_CRON']}"
-            raise settings.WrongSetting(what) from None
-    published.masking_key()
-    budget.database()
+def checked() -> Settings:
+    """The settings. Raises `WrongSetting` also for what only a library can tell to be wrong."""
+    given = settings.read()
+    try:
+        dg.ScheduleDefinition(name="checked", job_name="checked", cron_schedule=given.nightly_cron)
+    except dg.DagsterInvalidDefinitionError:
+        raise WrongSetting(f"NIGHTLY_CRON is {given.nightly_cron!r}, and must be five fields like 0 2 * * *") from None
+    if given.api_budget_url:
+        budget.check(given.api_budget_url.get_secret_value())
+    Warehouse(given)
+    return given

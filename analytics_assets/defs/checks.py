@@ -6,8 +6,8 @@ from typing import NamedTuple
 import dagster as dg
 
 from analytics_assets.defs import history
-from analytics_assets.load import warehouse
 from analytics_assets.load.dialect import SqlClient
+from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.marts import lineage
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
@@ -128,7 +128,9 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
         specs.append(dg.AssetCheckSpec(CURRENT, asset=table.name, description=promise))
 
     @dg.multi_asset_check(name=f"{table.name}_checks", specs=specs, can_subset=True)
-    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def check(
+        context: dg.AssetCheckExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+    ) -> Iterator[dg.AssetCheckResult]:
         asked = {key.name for key in context.selected_asset_check_keys}
         with warehouse.connection() as client:
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]

@@ -4,6 +4,7 @@ Which tables a mart is made from, its SQL says; what its columns mean, `tables.m
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,16 +12,22 @@ import dagster as dg
 from analytics_assets.defs import column_profile, history, picture
 from analytics_assets.defs.catalog import MARTS_GROUP, asset_spec, column_lineage
 from analytics_assets.defs.glance import GLANCE
-from analytics_assets.load import statements, warehouse
+from analytics_assets.load import statements
+from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.marts import lineage
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.schema import Table
 
 
-def _asset(table: Table) -> dg.AssetsDefinition:
+def assets(warehouse: Warehouse) -> Sequence[dg.AssetsDefinition]:
+    """An asset per mart."""
+    return [_asset(table, warehouse) for table in MARTS.values()]
+
+
+def _asset(table: Table, warehouse: Warehouse) -> dg.AssetsDefinition:
     read = lineage.of(table.name)
     drawn = picture.embedded(picture.lineage(read), f"Where the columns of {table.name} come from")
-    spec = asset_spec(read.described(), MARTS_GROUP, "sql", read.reads).merge_attributes(
+    spec = asset_spec(read.described(), MARTS_GROUP, "sql", warehouse, read.reads).merge_attributes(
         metadata={**column_lineage(read), "column_sources": dg.MetadataValue.md(drawn)}
     )
 
@@ -28,7 +35,7 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         name=table.name,
         specs=[spec.replace_attributes(automation_condition=history.follow_parents)],
     )
-    def fill(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def fill(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[Any]:
         started = time.monotonic()
         with warehouse.connection() as client:
             missing = [name for name in read.reads if not statements.exists(client, name)]
@@ -55,6 +62,3 @@ def _asset(table: Table) -> dg.AssetsDefinition:
         )
 
     return fill
-
-
-assets = [_asset(table) for table in MARTS.values()]

@@ -4,7 +4,7 @@ The first two are views, of which `dictionary` says what they give; what is in t
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -12,9 +12,11 @@ import dagster as dg
 
 from analytics_assets.defs import column_profile, history
 from analytics_assets.defs.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, reading, table_schema
-from analytics_assets.load import published, statements, warehouse
+from analytics_assets.load import published, statements
 from analytics_assets.load.dialect import SqlClient
+from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.marts import dictionary
+from analytics_assets.settings import Settings
 from analytics_assets.tables.bookkeeping import DATA_DICTIONARY, LEDGER, SYNC_LOG, SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
@@ -45,7 +47,7 @@ def _personal() -> str:
 
 def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(name=view.name, specs=[spec])
-    def make() -> dg.MaterializeResult[Any]:
+    def make(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[Any]:
         with warehouse.connection() as client:
             if not statements.exists(client, SYNCS.name):  # before the first sync
                 statements.make_dataset(client)
@@ -80,47 +82,46 @@ def _last_syncs(client: SqlClient) -> dict[str, Any]:
     }
 
 
-@dg.asset(
-    deps=[*RESOURCES, *MARTS],
-    group_name=REFERENCE_GROUP,
-    description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
-    kinds={"duckdb"},
-    tags=PERSONAL,
-    metadata={"read_it": dg.MetadataValue.path(reading(DATA_DICTIONARY.name))},
-    automation_condition=history.follow_parents,
-)
-def published_database() -> dg.MaterializeResult[Any]:
-    started, file = time.monotonic(), warehouse.published_file()
-    assert file
-    rows = published.publish(file, dictionary.views)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": rows,
-            "file": dg.MetadataValue.path(str(file)),
-            "megabytes": round(file.stat().st_size / 1e6, 1),
-            "masked": published.masking_key() is not None,
-            "seconds": round(time.monotonic() - started, 2),
-        }
+def _published_database(warehouse: Warehouse) -> dg.AssetsDefinition:
+    @dg.asset(
+        deps=[*RESOURCES, *MARTS],
+        group_name=REFERENCE_GROUP,
+        description="One file for analysts with every table. It is replaced in one step, and no load ever locks it.",
+        kinds={"duckdb"},
+        tags=PERSONAL,
+        metadata={"read_it": dg.MetadataValue.path(reading(DATA_DICTIONARY.name, warehouse))},
+        automation_condition=history.follow_parents,
     )
-
-
-assets = [
-    _asset(
-        DATA_DICTIONARY,
-        asset_spec(DATA_DICTIONARY, REFERENCE_GROUP, "sql")
-        .replace_attributes(description=f"{DATA_DICTIONARY.description} {FIND}")
-        .merge_attributes(
+    def published_database(
+        settings: dg.ResourceParam[Settings], warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult[Any]:
+        started, file = time.monotonic(), warehouse.published_file
+        assert file
+        key = settings.masking_key.get_secret_value().encode() if settings.masking_key else None
+        rows = published.publish(warehouse, dictionary.views, int(settings.published_mode, 8), key)
+        return dg.MaterializeResult(
             metadata={
-                "dagster/column_schema": dg.TableSchema([*_every_column()]),
-                "personal_data": dg.MetadataValue.md(_personal()),
+                "dagster/row_count": rows,
+                "file": dg.MetadataValue.path(str(file)),
+                "megabytes": round(file.stat().st_size / 1e6, 1),
+                "masked": key is not None,
+                "seconds": round(time.monotonic() - started, 2),
             }
-        ),
-    ),
-    _asset(
-        SYNC_LOG,
-        asset_spec(SYNC_LOG, REFERENCE_GROUP, "sql", RESOURCES).replace_attributes(
-            automation_condition=history.follow_parents
-        ),
-    ),
-    *([published_database] if warehouse.published_file() else []),
-]
+        )
+
+    return published_database
+
+
+def assets(warehouse: Warehouse) -> Sequence[dg.AssetsDefinition]:
+    """The two views, and the copy if there is one."""
+    columns = {
+        "dagster/column_schema": dg.TableSchema([*_every_column()]),
+        "personal_data": dg.MetadataValue.md(_personal()),
+    }
+    words = asset_spec(DATA_DICTIONARY, REFERENCE_GROUP, "sql", warehouse).merge_attributes(metadata=columns)
+    log = asset_spec(SYNC_LOG, REFERENCE_GROUP, "sql", warehouse, RESOURCES)
+    return [
+        _asset(DATA_DICTIONARY, words.replace_attributes(description=f"{DATA_DICTIONARY.description} {FIND}")),
+        _asset(SYNC_LOG, log.replace_attributes(automation_condition=history.follow_parents)),
+        *([_published_database(warehouse)] if warehouse.published_file else []),
+    ]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import dagster as dg
 
 from analytics_assets.defs import history
-from analytics_assets.load import warehouse
+from analytics_assets.load.warehouse import Warehouse
 
 QUERY = "SELECT status, count(*) AS registrations FROM analytics.registrations_enriched GROUP BY status ORDER BY status"
 
 
-def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -> int:
+def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult], warehouse: Warehouse) -> int:
     """Print what was made of the assets `names`, what was found, and last what failed; return the exit status."""
     made = {event.materialization.asset_key.path[-1]: event.materialization.metadata
             for result in results for event in result.get_asset_materialization_events()}  # fmt: skip
@@ -27,12 +27,12 @@ def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult]) -
     broken = [check for check in found.values() if not check.passed]
     for check in broken:
         print(f"{check.severity.value}: {check.asset_key.to_user_string()}.{check.check_name}: {check.description}")
-    file = warehouse.published_file()
+    file = warehouse.published_file
     if file and "published_database" in made:
         ask = f"import duckdb; duckdb.connect('{file}', read_only=True).sql('{QUERY}').show()"
         print(f'\nThe data is in {file}. A query to try:\n  {sys.executable} -c "{ask}"')
     elif not file and "registrations_enriched" in made:
-        print(f"\nThe data is in {warehouse.address()}. A query to try:\n  {QUERY}")
+        print(f"\nThe data is in {warehouse}. A query to try:\n  {QUERY}")
     failures = [text for result in results for text in failures_of(result)]
     failures += [f"check {check.check_name}" for check in broken if check.severity is dg.AssetCheckSeverity.ERROR]
     if failures or made.keys() != set(names):

@@ -3,7 +3,6 @@
 All of it is given to finished assets, so that a new one has it unasked. What is in a table belongs in `catalog`.
 """
 
-import os
 import warnings
 from collections.abc import Iterable
 from datetime import timedelta
@@ -11,6 +10,7 @@ from datetime import timedelta
 import dagster as dg
 
 from analytics_assets.marts import lineage
+from analytics_assets.settings import Settings
 from analytics_assets.tables.bookkeeping import VIEWS
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
@@ -18,23 +18,27 @@ from analytics_assets.tables.resources import RESOURCES
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*CodeReference")
 
 
-def trusted(assets: Iterable[dg.AssetsDefinition]) -> Iterable[dg.AssetsDefinition]:
+def trusted(assets: Iterable[dg.AssetsDefinition], settings: Settings) -> Iterable[dg.AssetsDefinition]:
     """The assets with owner, freshness policy, criticality and, where `REPOSITORY_URL` is set, links to their code."""
-    late = timedelta(hours=float(os.environ["FRESH_HOURS"]))
+    late = timedelta(hours=settings.fresh_hours)
     fresh = dg.FreshnessPolicy.time_window(warn_window=late, fail_window=2 * late)
+    url = settings.repository_url.rstrip("/")
     critical = {*MARTS, *(parent for mart in MARTS for parent in lineage.sources(mart))}
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
-        return spec.replace_attributes(owners=[os.environ["ASSET_OWNER"]], freshness_policy=fresh).merge_attributes(
-            tags={"criticality": "high" if name in critical else "normal"}, metadata=_code(name)
+        return spec.replace_attributes(owners=[settings.asset_owner], freshness_policy=fresh).merge_attributes(
+            tags={"criticality": "high" if name in critical else "normal"},
+            metadata=_code(name, url),
         )
 
     return dg.map_asset_specs(complete, assets)
 
 
-def _code(name: str) -> dict[str, dg.CodeReferencesMetadataValue]:
-    """Links to the files that make the asset; those of its declaration come last."""
+def _code(name: str, url: str) -> dict[str, dg.CodeReferencesMetadataValue]:
+    """Links to the files that make the asset, its declaration last; none without the repository's `url`."""
+    if not url:
+        return {}
     if name in RESOURCES:
         files = ["extract/source.py", "tables/resources.py"]
     elif name in MARTS:
@@ -43,7 +47,5 @@ def _code(name: str) -> dict[str, dg.CodeReferencesMetadataValue]:
         files = ["marts/dictionary.py", "tables/bookkeeping.py"]
     else:
         files = ["load/published.py"]
-    if not (url := os.environ.get("REPOSITORY_URL", "").rstrip("/")):
-        return {}
     links = (dg.UrlCodeReference(url=f"{url}/analytics_assets/{file}", label=file) for file in files)
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[*links])}

@@ -8,7 +8,6 @@ import asyncio
 import json
 import logging
 import math
-import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -24,7 +23,7 @@ from pyrate_limiter.clocks import AbstractClock, WallClock
 
 from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.threads import in_thread
-from analytics_assets.settings import WrongSetting
+from analytics_assets.settings import Settings, WrongSetting
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +66,11 @@ class FileStore(StateStore):
         self._file.unlink(missing_ok=True)
 
 
-def database() -> str | None:
-    """dlt's secret `api_budget_url`; None where a file has the budget.
+def check(url: str) -> None:
+    """Raise `WrongSetting`, without the URL, if psycopg2 is missing or cannot read the URL.
 
-    Raises `WrongSetting`, without the URL, where psycopg2 is missing or would take a part of the password for something
-    else: it quotes everything else in its messages.
+    A URL that psycopg2 would read differently counts as unreadable: its messages quote everything but the password.
     """
-    url = str(dlt.secrets.get("api_budget_url") or "").strip()  # dlt leaves the end of a file's line
-    if not url:
-        return None
     try:
         import psycopg2.extensions
 
@@ -90,7 +85,6 @@ def database() -> str | None:
         raise WrongSetting(
             "API_BUDGET_URL cannot be read; see .env.example for its form, and escape @, / and the like in its password"
         )
-    return url
 
 
 @contextmanager
@@ -228,15 +222,16 @@ class Budget:
         return int(now)
 
 
-def budget() -> Budget:
-    """The budget as configured (`API_CALLS_PER_HOUR`, `API_CALLS_BURST`, `API_BUDGET_URL`), one for the process."""
-    names = ("DLT_DATA_DIR", "API_BUDGET_URL", "API_CALLS_PER_HOUR", "API_CALLS_BURST")
+def budget(settings: Settings) -> Budget:
+    """The budget of these settings, one per process."""
+    url = settings.api_budget_url.get_secret_value() if settings.api_budget_url else None
     with _one_budget:  # a cache alone lets threads that come at the same time make one each, with a block each
-        return _budget(*map(os.environ.get, names))
+        return _budget(settings.dlt_data_dir, url, settings.api_calls_per_hour, settings.api_calls_burst)
 
 
 @lru_cache
-def _budget(folder: str, _: str | None, an_hour: str, burst: str) -> Budget:
-    url = database()
-    store = PostgresStore(url) if url else FileStore(Path(folder) / "calls.json")
-    return Budget(store, int(an_hour), int(burst))
+def _budget(folder: Path, url: str | None, an_hour: int, burst: int) -> Budget:
+    if url:
+        check(url)
+    store = PostgresStore(url) if url else FileStore(folder / "calls.json")
+    return Budget(store, an_hour, burst)

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import certifi
@@ -36,6 +35,7 @@ from analytics_assets.extract import access, faults
 from analytics_assets.extract.budget import Budget, budget
 from analytics_assets.extract.faults import AnswerTooLarge, Fault, Impatient
 from analytics_assets.extract.threads import in_thread
+from analytics_assets.settings import Settings
 from analytics_assets.tables.sync import Sync
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ Meaning = TypeVar("Meaning")
 
 
 class Client:
-    """Sends requests to the API at `base_url`, for one run or one question; enter it in the event loop that uses it.
+    """Sends requests to the API, for one run or one question; enter it in the event loop that uses it.
 
     The attempts, the backoff and the longest wait are dlt's own settings (`RUNTIME__REQUEST_MAX_ATTEMPTS`,
     `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is the longest silence of a server
@@ -64,23 +64,27 @@ class Client:
     certificates are those of the environment, which is read once: reading it takes longer than a request.
     """
 
-    def __init__(self, base_url: str, in_flight: int = 1, attempts: int | None = None) -> None:
-        settings = resolve_configuration(RuntimeConfiguration())
-        silence, factor = settings.request_timeout, settings.request_backoff_factor
+    def __init__(self, settings: Settings, attempts: int | None = None) -> None:
+        limits = resolve_configuration(RuntimeConfiguration())
+        silence, factor = limits.request_timeout, limits.request_backoff_factor
         self._seconds = 2 * silence
         self._limits = aiohttp.ClientTimeout(self._seconds, sock_connect=CONNECT_SECONDS, sock_read=silence)
-        self._patience = settings.request_max_retry_delay
+        self._patience = limits.request_max_retry_delay
         self._backoff = wait_exponential(multiplier=factor, max=self._patience) + wait_random(0, factor)
         self._retrying = AsyncRetrying(
-            stop=stop_after_attempt(attempts or settings.request_max_attempts),
+            stop=stop_after_attempt(attempts or limits.request_max_attempts),
             retry=retry_if_exception(lambda error: isinstance(error, Fault) and error.again),
             wait=self._wait,
             before_sleep=_note,
             reraise=True,
         )
-        self._proxy = _proxy(base_url)
-        self._certificates = _certificates() if urlsplit(base_url).scheme == "https" else True
-        self._in_flight, self._slots = in_flight, asyncio.Semaphore(in_flight)
+        # As requests and dlt find them; once, since looking them up takes longer than a request.
+        found = requests.Session().merge_environment_settings(settings.api_base_url, {}, None, None, None)
+        self._proxy = _proxy(requests.utils.select_proxy(settings.api_base_url, found["proxies"]))
+        is_secure = settings.api_base_url.startswith("https:")
+        self._certificates = _certificates(str(found["verify"] or "")) if is_secure else True
+        self._settings, self._in_flight = settings, settings.read_ahead
+        self._slots = asyncio.Semaphore(self._in_flight)
         self._budget: Budget | None = None
         self._turn = asyncio.Lock()
 
@@ -114,7 +118,7 @@ class Client:
         async with self._slots:
             async with self._turn:  # one task asks for all that wait; a task cancelled before that takes no call
                 if self._budget is None:
-                    self._budget = await in_thread(budget)
+                    self._budget = await in_thread(budget, self._settings)
                 await self._budget.take()
             headers = {"Authorization": f"Bearer {access.token()}"}
             sync.calls += 1
@@ -209,9 +213,8 @@ def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
         return None
 
 
-def _proxy(base_url: str) -> str | None:
-    """The proxy that the environment names for this address, found as requests does it, and so dlt."""
-    given = requests.utils.select_proxy(base_url, requests.utils.get_environ_proxies(base_url))
+def _proxy(given: str | None) -> str | None:
+    """The URL of a proxy as the environment names it. Raises `Fault`."""
     if not given:
         return None
     try:
@@ -225,12 +228,11 @@ def _proxy(base_url: str) -> str | None:
     return str(proxy)
 
 
-def _certificates() -> ssl.SSLContext:
-    """The certificate authorities to trust: those configured, else those of the system and of certifi."""
-    given = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    folder = os.path.isdir(given or "")
+def _certificates(given: str) -> ssl.SSLContext:
+    """The certificate authorities to trust: those of a file or folder, else those of the system and of certifi."""
+    folder, file = (given, None) if os.path.isdir(given) else (None, given or None)
     try:
-        context = ssl.create_default_context(capath=given if folder else None, cafile=None if folder else given)
+        context = ssl.create_default_context(cafile=file, capath=folder)
     except OSError as error:
         what = f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names {given}, which holds no certificates"
         raise Fault(f"{what} ({error.strerror})") from None

@@ -7,16 +7,14 @@ the pages.
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 
-import dlt
-
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.reading import Reading
+from analytics_assets.settings import Settings
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
@@ -26,7 +24,8 @@ Loop = asyncio.AbstractEventLoop
 class Reader:
     """The readings of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._begun: dict[str, Reading] = {}
         self._is_first = True
         self._serving: Future[tuple[Loop, asyncio.Task[None], Client]] = Future()
@@ -45,7 +44,7 @@ class Reader:
             self._thread.start()
         loop, _, client = self._serving.result()
         before = [] if table.refers else [reading for reading in self._begun.values() if reading.table.refers]
-        self._begun[table.name] = reading = Reading(table, sync)
+        self._begun[table.name] = reading = Reading(table, sync, self._settings)
         loop.call_soon_threadsafe(reading.begin, client, before)
 
     def is_at_hand(self, table: Table) -> bool:
@@ -101,7 +100,7 @@ class Reader:
         """Keep the loop and its client until this is cancelled; then end all readings."""
         current = asyncio.current_task()
         assert current
-        async with Client(dlt.config["api_base_url"], int(os.environ["READ_AHEAD"])) as client:
+        async with Client(self._settings) as client:
             self._serving.set_result((asyncio.get_running_loop(), current, client))
             try:
                 await asyncio.Event().wait()

@@ -6,7 +6,6 @@ before it is loaded. `client` sends the requests, and `batches` types the rows.
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from analytics_assets.extract.faults import GONE, Fault, UnexpectedAnswer
 from analytics_assets.extract.pages import PageLog
 from analytics_assets.extract.structs import Structs
 from analytics_assets.extract.threads import in_thread
+from analytics_assets.settings import Settings
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
@@ -53,13 +53,12 @@ class Reading:
     again.
     """
 
-    def __init__(self, table: Table, sync: Sync) -> None:
-        self.table, self.sync = table, sync
+    def __init__(self, table: Table, sync: Sync, settings: Settings) -> None:
+        self.table, self.sync, self._settings = table, sync, settings
         self.is_open: Future[None] = Future()  # done when this run holds the lock of the resource
         self.has_ended = threading.Event()  # set when no page will be added any more
-        self._most_ahead, self._most_pages = int(os.environ["READ_AHEAD"]), int(os.environ["MOST_PAGES"])
         self._ahead: dict[int, asyncio.Task[Page]] = {}
-        self._last = self._most_pages  # no page after it is requested
+        self._last = settings.most_pages  # no page after it is requested
         self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and if it is the last
         self._structs, self._typing = Structs(table), ThreadPoolExecutor(1, "typing")
         self._next: Future[tuple[Typed, bool]]
@@ -68,7 +67,7 @@ class Reading:
         self.task: asyncio.Task[None]
         self.log: PageLog  # when it is open
         # One thread acquires it, another releases it.
-        self._lock = FileLock(Path(os.environ["DLT_DATA_DIR"]) / f"{table.name}.lock", thread_local=False)
+        self._lock = FileLock(settings.dlt_data_dir / f"{table.name}.lock", thread_local=False)
 
     def begin(self, client: Client, before: Sequence["Reading"]) -> None:
         """Read the pages as soon as the readings `before` have ended."""
@@ -103,14 +102,14 @@ class Reading:
             await asyncio.wait(before)
         await self._take_lock()
         self.sync.started_at = self.sync.began_at = datetime.now(UTC)
-        self.log = await in_thread(page_log, self.table)
+        self.log = await in_thread(page_log, self._settings, self.table)
         if len(self.log):
             self.sync.window_start = None  # an interrupted full reading is resumed first
         if self.sync.window_start:
             self.log.close()
-            self.log = await in_thread(page_log, self.table, "window")
+            self.log = await in_thread(page_log, self._settings, self.table, "window")
             self.log.keep(0)
-        self._url = page_url(self.table, self.sync.window_start, self.sync.started_at)
+        self._url = page_url(self._settings, self.table, self.sync.window_start, self.sync.started_at)
         self.is_open.set_result(None)
         try:
             if len(self.log):
@@ -161,16 +160,16 @@ class Reading:
                 first, rows, size = page + 1, 0, 0
             if not has_more:
                 return
-            if page >= self._most_pages:
+            if page >= self._settings.most_pages:
                 raise UnexpectedAnswer(f"{self._url(page)} promises another page, more than MOST_PAGES")
 
     def _look_ahead(self, client: Client, page: int) -> None:
         """Request this page, and those after it that are likely to exist."""
         known = self.sync.known_pages if self.sync.window_start is None else 0
         if page <= known:
-            end = min(page + self._most_ahead - 1, known)
+            end = min(page + self._settings.read_ahead - 1, known)
         else:
-            end = page + min(self._most_ahead, page - known, max(FEWEST_AHEAD, page // 4)) - 1
+            end = page + min(self._settings.read_ahead, page - known, max(FEWEST_AHEAD, page // 4)) - 1
         for number in range(page, min(end, max(self._last, page)) + 1):
             if number not in self._ahead:
                 self._ahead[number] = asyncio.ensure_future(self._page(client, number))

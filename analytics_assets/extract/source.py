@@ -12,6 +12,7 @@ from dlt.sources.rest_api.typing import EndpointResource
 
 from analytics_assets.extract.api import api
 from analytics_assets.extract.reading import Reading
+from analytics_assets.settings import Settings
 from analytics_assets.tables.schema import Table, dlt_columns
 
 
@@ -35,9 +36,9 @@ class Batches(requests.Session):
 class Source:
     """dlt's source of one resource; built once, since building takes longer than loading a page of rows."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, settings: Settings) -> None:
         self._session = Batches()
-        config = api(self._session)
+        config = api(settings, self._session)
         resources = cast(list[EndpointResource], config["resources"])
         config["resources"] = [each for each in resources if each["name"] == table.name]
         self.dlt = rest_api_source(config, name=table.name)

@@ -3,19 +3,14 @@
 All of it is written after the load, in one transaction: a sync that got no further has no entry and infers nothing.
 """
 
-import os
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from analytics_assets.load.dialect import SqlClient
-from analytics_assets.load.statements import columns, comment, exists, insert, make, make_dataset
-from analytics_assets.load.warehouse import MixedData, address, database_file
-from analytics_assets.settings import SAMPLE
+from analytics_assets.load.statements import columns, comment, exists, insert, make
 from analytics_assets.tables.bookkeeping import LEDGER, REJECTED_ROWS, SYNCS
-from analytics_assets.tables.schema import DATASET, DELETED_AT, LAST_SEEN_AT, Table
+from analytics_assets.tables.schema import DELETED_AT, LAST_SEEN_AT, Table
 from analytics_assets.tables.sync import FEW, Sync
-
-SAMPLE_MARK = "sample_data"
 
 
 class Counts(NamedTuple):
@@ -36,29 +31,6 @@ class LastSync(NamedTuple):
 
 
 WHOLE = "resource = ? AND window_start IS NULL ORDER BY started_at DESC LIMIT 1"
-
-
-def refuse_to_mix(client: SqlClient) -> None:
-    """Raise `MixedData` where rows of the sample API would come among others on a server, or others among them.
-
-    A table in it says that it holds the sample API's. A DuckDB file is moved out of the way instead.
-    """
-    if database_file():
-        return
-    holds_sample = exists(client, SAMPLE_MARK)
-    if SAMPLE not in os.environ and holds_sample:
-        raise MixedData(
-            f"{address()} holds data of the sample API, and yours would mix with it; drop its schemas {DATASET} and "
-            f"{DATASET}_staging, or configure another database"
-        )
-    if SAMPLE in os.environ and not holds_sample:
-        if exists(client, SYNCS.name):
-            raise MixedData(
-                f"{address()} holds data of a real API, and the sample API's would mix with it; set API_KEY and "
-                "API_BASE_URL in .env, or configure another database"
-            )
-        make_dataset(client)
-        client.execute_sql(f"CREATE TABLE {SAMPLE_MARK} AS SELECT 'Made up, by the sample API.' AS what_is_in_here")
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:

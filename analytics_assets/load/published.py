@@ -6,19 +6,16 @@ server there is no copy.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-import dlt
 import duckdb
 import sqlglot.expressions as sql
 
-from analytics_assets.load import warehouse
-from analytics_assets.settings import WrongSetting
+from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.tables.bookkeeping import SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
@@ -28,28 +25,18 @@ logger = logging.getLogger(__name__)
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), SYNCS)
 COPY = "published_copy"  # what the new file is called while it is filled
-LEAST_KEY_LENGTH = 16
+Views = Callable[[Iterable[Table]], Iterable[tuple[Table, str]]]
 
 
-def masking_key() -> bytes | None:
-    """dlt's secret `masking_key`; None where personal data is published as it is. Raises `WrongSetting`."""
-    secret = os.environ.get("MASKING_KEY", dlt.secrets.get("masking_key"))
-    if secret is None:
-        return None
-    key = str(secret).strip().encode()
-    if len(key) < LEAST_KEY_LENGTH:
-        raise WrongSetting(
-            f"MASKING_KEY has {len(key)} characters, and {LEAST_KEY_LENGTH} are the least that keep a secret"
-        )
-    return key
+def publish(warehouse: Warehouse, views: Views, mode: int, key: bytes | None) -> int:
+    """Replace the published file by a copy of the warehouse, in one step; returns the number of rows in it.
 
-
-def publish(file: Path, views: Callable[[Iterable[Table]], Iterable[tuple[Table, str]]]) -> int:
-    """Put a copy of what the warehouse holds in the place of `file`, in one step; the number of rows in it.
-
-    Whoever has the old file open keeps it.
+    `mode` is the file's permission bits. With a `key`, personal data is masked. A program that has the old file open
+    keeps reading that.
     """
-    key, fresh = masking_key(), file.with_name(f"{file.name}.new")
+    file = warehouse.published_file
+    assert file
+    fresh = file.with_name(f"{file.name}.new")
     file.parent.mkdir(parents=True, exist_ok=True)
     with warehouse.writing() as database:
         assert database
@@ -65,7 +52,7 @@ def publish(file: Path, views: Callable[[Iterable[Table]], Iterable[tuple[Table,
                             database.execute(meaning)
                 for name, statement, comment in others:
                     _copy_view(database, name, statement, comment)
-            fresh.chmod(int(os.environ["PUBLISHED_MODE"], 8))
+            fresh.chmod(mode)
             # The log of a reader who was killed while it wrote; beside the new file it would keep everybody out.
             file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
             fresh.replace(file)

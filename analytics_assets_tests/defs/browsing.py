@@ -20,7 +20,7 @@ from typing import Any
 import requests
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
-from analytics_assets.settings import PROJECT
+from analytics_assets.settings import CHECKOUT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 90
@@ -97,7 +97,7 @@ class Ui:
 
 def home(folder: Path) -> dict[str, str]:
     """An environment with a Dagster home and an empty warehouse of its own in `folder`, and no key."""
-    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", folder)
+    shutil.copy(CHECKOUT / "dagster_home" / "dagster.yaml", folder)
     return {
         **os.environ,
         "API_KEY": "",

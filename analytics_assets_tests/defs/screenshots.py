@@ -11,10 +11,10 @@ from pathlib import Path
 from playwright.sync_api import Error, FloatRect, Locator, Page, expect
 
 from analytics_assets.__main__ import LINKS
-from analytics_assets.settings import PROJECT
+from analytics_assets.settings import CHECKOUT
 from analytics_assets_tests.defs.browsing import LAPTOP, Ui, chromium, home, serving, wait_for
 
-FOLDER = PROJECT / "docs"
+FOLDER = CHECKOUT / "docs"
 JOB = {
     "repositoryName": "__repository__",
     "repositoryLocationName": "analytics_assets",
@@ -101,7 +101,7 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     missing = []
     # In the project's folder: a page shows the path of a file that is elsewhere.
-    data = PROJECT / "data"
+    data = CHECKOUT / "data"
     data.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=data, prefix="") as folder,

@@ -4,11 +4,10 @@ import dagster as dg
 import pytest
 
 from analytics_assets.defs.checks import CLAIMS, _claims_of
-from analytics_assets.load import warehouse
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import ID, TIME, Column, Table
-from analytics_assets_tests.conftest import Materialize
+from analytics_assets_tests.conftest import Materialize, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 
 
@@ -82,7 +81,7 @@ def test_a_check_finds_the_damage(
     examples: str,
 ) -> None:
     """Damage done to a table is found, counted and shown with up to three ids."""
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         client.execute_sql(damage)
     found = check_only(instance, table)
     assert list(found) == [check]

@@ -5,10 +5,9 @@ import pytest
 
 from analytics_assets.defs import column_profile
 from analytics_assets.defs.catalog import reading
-from analytics_assets.load import warehouse
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import Materialize
+from analytics_assets_tests.conftest import Materialize, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 
 SECRET = "secret@example.org"
@@ -132,10 +131,9 @@ def test_the_line_to_copy_reads_the_table(
     """As it stands it gives the table of the published copy; where there is no copy it is SQL for the warehouse."""
     api.rows["users"] = [{"id": 7}]
     assert materialize().success
-    statement, _, expression = reading("users").partition("; ")
+    statement, _, expression = reading("users", warehouse()).partition("; ")
     scope: dict[str, object] = {}
     exec(statement, scope)
     assert eval(f"{expression}.fetchall()", scope)[0][0] == "7"
-    monkeypatch.setattr(warehouse, "published_file", lambda: None)
-    monkeypatch.setattr("analytics_assets.defs.catalog.published_file", lambda: None)
-    assert reading("users") == "SELECT * FROM analytics.users"
+    monkeypatch.setenv("DESTINATION__WAREHOUSE__DESTINATION_TYPE", "postgres")
+    assert reading("users", warehouse()) == "SELECT * FROM analytics.users"

@@ -12,14 +12,13 @@ import dagster as dg
 import duckdb
 import pytest
 
-from analytics_assets.load import warehouse
-from analytics_assets.settings import PROJECT
-from analytics_assets_tests.conftest import Materialize, Query, materializing_in
+from analytics_assets.settings import CHECKOUT
+from analytics_assets_tests.conftest import Materialize, Query, materializing_in, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.load.test_postgres import use
 from analytics_assets_tests.postgres import ADMIN, LOADER, PASSWORD, READER, Server
 
-README = (PROJECT / "deploy" / "README.md").read_text().partition("## Backing up")[2]
+README = (CHECKOUT / "deploy" / "README.md").read_text().partition("## Backing up")[2]
 COMMENTS = {
     "duckdb": "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = 'analytics'",
     "postgres": "SELECT table_name, column_name, "
@@ -85,7 +84,7 @@ def test_a_restored_duckdb_file_is_gone_on_with(
 ) -> None:
     """The copy is taken while nothing writes, and holds comments, views and all that the next sync needs."""
     copy = command("flock")
-    with warehouse.writing():
+    with warehouse().writing():
         busy = subprocess.run(["bash", "-c", copy.replace("flock", "flock --nonblock", 1)], cwd=folder)
         assert busy.returncode == 1, "it waits for who writes"
     shell(copy, folder)

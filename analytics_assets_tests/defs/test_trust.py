@@ -10,7 +10,8 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.defs import ingestion, marts, reference, trust
-from analytics_assets.settings import PROJECT
+from analytics_assets.settings import CHECKOUT
+from analytics_assets_tests.conftest import configured, warehouse
 
 NODES = [defs.resolve_asset_graph().get(key) for key in sorted(defs.resolve_asset_graph().get_all_asset_keys())]
 CUT = 50  # characters of a description that the catalog shows
@@ -42,10 +43,10 @@ def test_the_grain_stands_above_the_columns() -> None:
 
 def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the repository's address an asset leads to the files that make it; without it to none."""
-    [users, *_] = [a for a in ingestion.assets if a.key.path == ["users"]]
+    [users, *_] = [a for a in ingestion.assets(configured()) if a.key.path == ["users"]]
     for address, links in (("", []), ("https://git.example/blob/main/", ["extract/source.py", "tables/resources.py"])):
         monkeypatch.setenv("REPOSITORY_URL", address)
-        [asset] = trust.trusted([users])
+        [asset] = trust.trusted([users], configured())
         references = asset.metadata_by_key[asset.key].get("dagster/code_references")
         urls = [link.url for link in references.code_references] if references else []
         assert urls == [f"https://git.example/blob/main/analytics_assets/{file}" for file in links]
@@ -53,8 +54,9 @@ def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_link_leads_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each asset has a link to what makes it, and none to what is not there."""
-    monkeypatch.setenv("REPOSITORY_URL", PROJECT.as_uri())
-    for asset in trust.trusted([*ingestion.assets, *marts.assets, *reference.assets]):
+    monkeypatch.setenv("REPOSITORY_URL", CHECKOUT.as_uri())
+    made = [*ingestion.assets(configured()), *marts.assets(warehouse()), *reference.assets(warehouse())]
+    for asset in trust.trusted(made, configured()):
         for spec in asset.specs:
             references = spec.metadata["dagster/code_references"].code_references
             assert all(Path(urlsplit(link.url).path).is_file() for link in references), references

@@ -6,13 +6,12 @@ Rows of the test's own API are dated by `created_at`; a window begins at the sta
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,16 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
 from analytics_assets import settings
-from analytics_assets.defs import checked
-from analytics_assets.defs.automation import new_rows_sensor, schedules
-from analytics_assets.defs.ingestion import assets, reader
+from analytics_assets.defs import run_plan
+from analytics_assets.defs.automation import jobs, schedules
+from analytics_assets.defs.checked import checked
+from analytics_assets.defs.ingestion import assets
+from analytics_assets.defs.resources import RESOURCES as GIVEN
+from analytics_assets.defs.sensors import look_for_new_rows
 from analytics_assets.extract.api import page_url
-from analytics_assets.load import warehouse
 from analytics_assets.sample_api.process import running
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import QUIET, Materialize, Query, run
+from analytics_assets_tests.conftest import QUIET, Materialize, Query, configured, run, warehouse
 from analytics_assets_tests.contract_api import ContractApi, status
 from analytics_assets_tests.extract.test_resume import pages_on_disk
 
@@ -52,7 +53,7 @@ def new(*ids: int, **fields: Any) -> list[dict[str, Any]]:
 def windows(api: ContractApi, each_warehouse: str, monkeypatch: pytest.MonkeyPatch) -> ContractApi:
     """An API with windows for `users`, and 300 rows that were made a month ago."""
     monkeypatch.setenv("API_WINDOW_USERS", "/v1/users?start={start}&end={end}")
-    monkeypatch.setenv("WINDOW_OVERLAP_HOURS", "0")
+    monkeypatch.setattr(run_plan, "WINDOW_OVERLAP", timedelta(hours=0))
     api.rows["users"] = old(*range(300))
     return api
 
@@ -60,11 +61,11 @@ def windows(api: ContractApi, each_warehouse: str, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def sync(instance: dg.DagsterInstance) -> Metadata:
     """Syncs `users`, without its checks, and gives what is noted of it."""
-    users = next(asset for asset in assets if asset.key == dg.AssetKey("users"))
+    users = next(asset for asset in assets(configured()) if asset.key == dg.AssetKey("users"))
 
     def run(*, whole: bool = False) -> dict[str, Any]:
         config = QUIET | (WHOLE if whole else {})
-        result = dg.materialize([users], config, instance, {"reader": reader})
+        result = dg.materialize([users], config, instance, GIVEN)
         assert result.success
         [event] = result.get_asset_materialization_events()
         return {name: value.value for name, value in event.materialization.metadata.items()}
@@ -110,7 +111,7 @@ def test_windows_and_a_reconciliation_end_in_what_a_full_read_gives(
     windows: ContractApi, sync: Metadata, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows that are added, changed and deleted over some syncs, late ones too, stand as if all were read at once."""
-    monkeypatch.setenv("WINDOW_OVERLAP_HOURS", "48")
+    monkeypatch.setattr(run_plan, "WINDOW_OVERLAP", timedelta(hours=48))
     rows = windows.rows["users"]
     sync()
     for turn in range(3):
@@ -216,7 +217,7 @@ def test_rows_set_aside_stay_so_until_they_are_seen_again(
     windows: ContractApi, sync: Metadata, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A window forgets only the rejected rows that it has shown again; none of them counts as deleted later."""
-    monkeypatch.setenv("WINDOW_OVERLAP_HOURS", "24")
+    monkeypatch.setattr(run_plan, "WINDOW_OVERLAP", timedelta(hours=24))
     rejected = "SELECT coalesce(id, 'none') FROM rejected_rows ORDER BY 1"
     unreadable = {"segments": float("nan")}
     windows.rows["users"] += [*old(7000, **unreadable), *new(7001, 7002, **unreadable)]
@@ -237,11 +238,11 @@ def test_the_sensor_knows_the_rows_that_windows_have_added(
     """Growth is asked for once, though the sync that reads it sees none of the rows before."""
 
     def grown() -> list[dg.AssetKey] | None:
-        answer = new_rows_sensor(dg.build_sensor_context(instance))
+        answer = look_for_new_rows(dg.build_sensor_context(instance), configured())
         assert not isinstance(answer, list)
         return list(answer.asset_selection or []) if isinstance(answer, dg.RunRequest) else None
 
-    monkeypatch.setattr("analytics_assets.defs.automation.RESOURCES", {"users": RESOURCES["users"]})
+    monkeypatch.setattr("analytics_assets.defs.sensors.RESOURCES", {"users": RESOURCES["users"]})
     sync()
     for number in (300, 301):
         assert grown() is None
@@ -254,7 +255,7 @@ def test_the_sensor_knows_the_rows_that_windows_have_added(
 def test_a_ledger_of_before_is_one_of_whole_syncs(windows: ContractApi, sync: Metadata, query: Query) -> None:
     """With a warehouse that was made before there were windows, the next sync is one, after its last."""
     sync()
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         client.execute_sql("DROP VIEW IF EXISTS sync_log")
         client.execute_sql("ALTER TABLE syncs DROP COLUMN window_start")
     windows.rows["users"] += new(300)
@@ -265,7 +266,7 @@ def test_a_ledger_of_before_is_one_of_whole_syncs(windows: ContractApi, sync: Me
 @pytest.mark.usefixtures("each_warehouse")
 def test_the_published_form_of_windows(materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample API's two windows, asked as in `.env.example`, give the rows of the last days; the log shows which."""
-    lines = [line.lstrip("#") for line in (settings.PROJECT / ".env.example").read_text().splitlines()]
+    lines = [line.lstrip("#") for line in (settings.CHECKOUT / ".env.example").read_text().splitlines()]
     for name, value in (line.split("=", 1) for line in lines if line.startswith("API_WINDOW_")):
         monkeypatch.setenv(name, value)
     with running("--token", "t", "--registrations", "2000", "--awarded-certifications", "300") as url:
@@ -276,7 +277,7 @@ def test_the_published_form_of_windows(materialize: Materialize, query: Query, m
         assert materialize(*names).success
         whole = query("SELECT id, created_at, _deleted_at FROM registrations ORDER BY id")
         requests.post(f"{url}/rows", json={"registrations": 30, "awarded_certifications": 2}, timeout=10)
-        monkeypatch.setenv("WINDOW_OVERLAP_HOURS", "48")
+        monkeypatch.setattr(run_plan, "WINDOW_OVERLAP", timedelta(hours=48))
         result = materialize(*names)
         [log] = [event for event in result.get_asset_materialization_events() if event.step_key == "sync_log"]
         assert re.search(
@@ -296,11 +297,11 @@ def test_the_reconciliation_has_its_schedule() -> None:
         "names = [s.name for s in defs.schedules]; job = defs.resolve_job_def(defs.schedules[-1].job_name); "
         "print(json.dumps([names, sorted(k.to_user_string() for k in job.asset_layer.executable_asset_keys), "
         "defs.schedules[-1].default_status.value, job.run_config, "
-        "'Between whole syncs' in defs.resolve_asset_graph().get(list(job.asset_layer.executable_asset_keys)[0])"
+        "'the weekly full syncs' in defs.resolve_asset_graph().get(list(job.asset_layer.executable_asset_keys)[0])"
         ".description]))"
     )
 
-    assert [schedule.name for schedule in schedules] == ["nightly_schedule"]
+    assert [schedule.name for schedule in schedules(configured())] == ["nightly_schedule"]
     settings = {"API_WINDOW_USERS": "/users?start={start}", "AUTOMATION": "running"}
     answer = subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True)
     assert answer.returncode == 0, answer.stderr
@@ -319,13 +320,11 @@ def test_what_the_reconciliation_asks_for_is_read_whole(
     """The run that its schedule requests reads all rows, where any other reads a window."""
     sync()
     sync()
-    # As it is where there is a window.
-    automation = runpy.run_path(str(settings.PROJECT / "analytics_assets" / "defs" / "automation.py"))
-    schedule, job = automation["reconciliation_schedule"], automation["reconciliation_job"]
-    there = dg.Definitions(assets, jobs=[job], resources={"reader": reader}, executor=dg.in_process_executor)
+    schedule, job = schedules(configured())[1], jobs(configured())[-1]
+    there = dg.Definitions(assets(configured()), jobs=[job], resources=GIVEN, executor=dg.in_process_executor)
     job = there.resolve_job_def(job.name)
     with dg.build_schedule_context(instance) as context:
-        [request] = schedule.evaluate_tick(context).run_requests
+        [request] = schedule.evaluate_tick(context).run_requests or []
     asked = instance.create_run_for_job(job, run_config=request.run_config)
     assert execute_run(InMemoryJob(job), asked, instance).success
     assert query("SELECT window_start IS NULL, row_count FROM syncs ORDER BY started_at") == [
@@ -342,8 +341,8 @@ def test_what_a_window_asks_for_is_sent_as_it_stands(monkeypatch: pytest.MonkeyP
     start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     where = "https://api.example.com/base/v1/users"
     window = f"{where}?status=a&status=b&start=1767225600&path=x&per_page=100&page=7"
-    assert page_url(RESOURCES["users"], start, end)(7) == window
-    assert page_url(RESOURCES["users"], None, end)(7) == f"{where}?per_page=100&page=7"
+    assert page_url(configured(), RESOURCES["users"], start, end)(7) == window
+    assert page_url(configured(), RESOURCES["users"], None, end)(7) == f"{where}?per_page=100&page=7"
 
 
 @pytest.mark.parametrize(
@@ -360,5 +359,5 @@ def test_what_a_window_asks_for_is_sent_as_it_stands(monkeypatch: pytest.MonkeyP
 def test_a_window_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """A misspelled resource, or a path without a bound, is said with the setting's name before anything starts."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(settings.WrongSetting, match=f"{name} must name a resource in capitals, and be a path like"):
-        checked.check()
+    with pytest.raises(settings.WrongSetting, match=f"^{name} .*must (end with the name of a resource|be a path like)"):
+        checked()

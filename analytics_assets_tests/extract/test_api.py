@@ -10,7 +10,7 @@ from analytics_assets.extract.api import api as configuration
 from analytics_assets.extract.api import has_row
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.sync import Sync
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, configured
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.extract.reading import USERS, batches, read, reading
 
@@ -27,7 +27,7 @@ def test_dlt_reads_it_with_an_ordinary_session(api: ContractApi) -> None:
         return api.contract_page(resource, page - (page > 2), size)
 
     api.page = page
-    source = rest_api_source(configuration(requests.Session()), name="as_it_is")
+    source = rest_api_source(configuration(configured(), requests.Session()), name="as_it_is")
     assert list(source.resources) == list(RESOURCES)
     for table in RESOURCES.values():
         ids = [row["id"] for row in source.resources[table.name]]
@@ -38,7 +38,7 @@ def test_dlt_reads_it_with_an_ordinary_session(api: ContractApi) -> None:
 def test_it_needs_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """The token is looked up when a request is sent, so the configuration and its source can be built without one."""
     monkeypatch.delenv("API_KEY", raising=False)
-    source = rest_api_source(configuration(requests.Session()), name="without_a_key")
+    source = rest_api_source(configuration(configured(), requests.Session()), name="without_a_key")
     assert {name: source.resources[name].write_disposition for name in RESOURCES} == dict.fromkeys(RESOURCES, "merge")
     with pytest.raises(Exception, match="API_KEY is not set"):
         list(source.resources["users"])
@@ -51,8 +51,8 @@ def test_the_page_size_is_a_setting(api: ContractApi, monkeypatch: pytest.Monkey
     sync = Sync()
     assert read(sync) == [str(number) for number in range(20)]
     assert (sync.pages, sync.rows) == (3, 20)
-    assert has_row(USERS, 20)
-    assert not has_row(USERS, 21)
+    assert has_row(configured(), USERS, 20)
+    assert not has_row(configured(), USERS, 21)
 
 
 def test_a_page_that_is_too_large_is_read_in_smaller_ones(

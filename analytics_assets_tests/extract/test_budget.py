@@ -18,13 +18,13 @@ import pytest
 from pyrate_limiter import Rate
 
 from analytics_assets import settings
-from analytics_assets.defs import checked
+from analytics_assets.defs.checked import checked
 from analytics_assets.defs.history import failure_text
 from analytics_assets.extract.api import page_log
 from analytics_assets.extract.budget import BLOCK, TABLE, Budget, FileStore, PostgresStore, budget
 from analytics_assets.extract.faults import Fault
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, configured
 from analytics_assets_tests.contract_api import ContractApi, Handler, status
 from analytics_assets_tests.extract.virtual import Time
 from analytics_assets_tests.postgres import ADMIN, Server
@@ -171,12 +171,12 @@ def test_threads_that_come_first_at_the_same_time_share_one(monkeypatch: pytest.
 
     def take_one(_: int) -> None:
         together.wait()
-        asyncio.run(take(budget()))
+        asyncio.run(take(budget(configured())))
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(take_one, range(8)))
     assert len(made) == 1
-    assert budget().left() == int(settings.DEFAULTS["API_CALLS_BURST"]) - 8
+    assert budget(configured()).left() == configured().api_calls_burst - 8
 
 
 def test_processes_share_the_budget(where: str) -> None:
@@ -248,7 +248,7 @@ def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.Monkey
     """A database that is away for a while is no other error than an API that is; the message holds no password."""
     monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me:secret@/none?host={tmp_path}")
     with pytest.raises(Fault, match="the database of API_BUDGET_URL cannot be asked") as raised:
-        budget()
+        budget(configured())
     assert raised.value.again
     assert "secret" not in str(raised.value)
 
@@ -267,7 +267,7 @@ def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.Monkey
 def test_a_budget_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """An address that the driver would misunderstand is said before anything starts, and nothing of it is shown."""
     monkeypatch.setenv("API_BUDGET_URL", url)
-    for ask in (budget, checked.check):
+    for ask in (lambda: budget(configured()), checked):
         with pytest.raises(settings.WrongSetting, match=r"API_BUDGET_URL cannot be read; see \.env") as raised:
             ask()
         shown = "".join(traceback.format_exception(raised.value))
@@ -280,7 +280,7 @@ def test_a_budget_without_the_driver_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     monkeypatch.delitem(sys.modules, "psycopg2.extensions", raising=False)
     with pytest.raises(settings.WrongSetting, match=r"API_BUDGET_URL needs a driver: .*\[postgres\]"):
-        checked.check()
+        checked()
 
 
 def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPat
         ends = threading.Timer(30, silent.shutdown, [socket.SHUT_RDWR])  # or without a limit it never ended
         ends.start()
         with pytest.raises(Fault, match="timeout expired") as raised:
-            budget()
+            budget(configured())
         assert raised.value.again
         ends.cancel()
 
@@ -327,7 +327,7 @@ def test_what_is_loaded_stays_so_where_it_cannot_be_described(
     [failure] = materialize("users").get_step_failure_events()
     assert "users was loaded, but what it holds could not be described: " in failure_text(failure)
     assert query("SELECT row_count FROM syncs") == [(1,)]
-    with closing(page_log(RESOURCES["users"])) as log:
+    with closing(page_log(configured(), RESOURCES["users"])) as log:
         assert not len(log)
 
 

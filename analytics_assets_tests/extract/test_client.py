@@ -25,6 +25,7 @@ from analytics_assets.extract.access import InsecureUrl, MissingKey
 from analytics_assets.extract.client import Client
 from analytics_assets.extract.faults import STATUSES, Fault, Impatient
 from analytics_assets.tables.sync import Sync
+from analytics_assets_tests.conftest import configured
 from analytics_assets_tests.contract_api import (
     TOKEN,
     Answer,
@@ -54,7 +55,7 @@ def get(api: ContractApi, sync: Sync | None = None, url: str | None = None, atte
     """What the answer to one request says."""
 
     async def ask() -> Any:
-        async with Client(api.url, attempts=attempts) as client:
+        async with Client(configured(), attempts) as client:
             return (await client.get(url or f"{api.url}{PAGE}", sync or Sync(), meaning))[1]
 
     return asyncio.run(ask())
@@ -158,7 +159,7 @@ def test_who_gives_up_does_not_wait_for_the_requests_of_others(api: ContractApi)
 
         api.always["users"] = hang
         sync = Sync()
-        async with Client(api.url, in_flight=1) as client:
+        async with Client(configured().model_copy(update={"read_ahead": 1})) as client:
             hangs = asyncio.create_task(client.get(f"{api.url}{PAGE}", sync, meaning))
             await asyncio.wait_for(asked.wait(), 10)
             waits = asyncio.create_task(client.get(f"{api.url}{PAGE}", sync, meaning))
@@ -328,7 +329,7 @@ def test_early_hints_are_no_answer(api: ContractApi) -> None:
         sent(ANSWER, before=b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")(handler)
 
     async def ask() -> list[Any]:
-        async with Client(api.url) as client:
+        async with Client(configured()) as client:
             return [(await client.get(f"{api.url}{PAGE}", Sync(), meaning))[1] for _ in range(2)]
 
     api.always["users"] = answer

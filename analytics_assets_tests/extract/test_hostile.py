@@ -21,7 +21,7 @@ from analytics_assets.extract.faults import Fault
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.reading import GivenUp
 from analytics_assets.tables.sync import Sync
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, configured
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
 from analytics_assets_tests.extract.reading import USERS, batches, read, reading
 
@@ -297,7 +297,7 @@ def test_the_end_waits_for_no_answer(api: ContractApi, monkeypatch: pytest.Monke
     api.always["users"] = raw(then=answer)
     sync = Sync()
     with ThreadPoolExecutor(1) as loader:
-        with closing(Reader()) as reader:
+        with closing(Reader(configured())) as reader:
             reader.begin(USERS, sync)
             loading = loader.submit(load, reader)
             assert called.wait(10)
@@ -311,7 +311,7 @@ def test_the_end_waits_for_no_other_try(api: ContractApi, caplog: pytest.LogCapt
     """Who gives up while a server has asked for patience does not wait either."""
     api.always["users"] = status(503, {"Retry-After": "200"})
     with caplog.at_level("WARNING"), ThreadPoolExecutor(1) as loader:
-        with closing(Reader()) as reader:
+        with closing(Reader(configured())) as reader:
             reader.begin(USERS, Sync())
             loading = loader.submit(load, reader)
             while "trying again in 200.0 s" not in caplog.text:

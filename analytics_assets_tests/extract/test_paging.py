@@ -9,6 +9,7 @@ from dlt.extract.exceptions import ResourceExtractionError
 from analytics_assets.extract.api import has_row
 from analytics_assets.extract.faults import Fault, UnexpectedAnswer
 from analytics_assets.tables.sync import Sync
+from analytics_assets_tests.conftest import configured
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, no_content, status
 from analytics_assets_tests.extract.reading import USERS, read
 
@@ -206,10 +207,10 @@ def test_pages_and_calls_are_counted(api: ContractApi) -> None:
 def test_growth_costs_one_call(api: ContractApi) -> None:
     """Whether there is a row beyond the known ones is one call, also when it fails."""
     api.rows["users"] = [{"id": 1}, {"id": 2}]
-    assert has_row(USERS, 2)
-    assert not has_row(USERS, 3)
+    assert has_row(configured(), USERS, 2)
+    assert not has_row(configured(), USERS, 3)
     assert api.calls["users"] == 2
     api.always["users"] = status(503)
     with pytest.raises(Fault, match=r"^HTTP 503 from"):
-        has_row(USERS, 3)
+        has_row(configured(), USERS, 3)
     assert api.calls["users"] == 3

@@ -21,7 +21,7 @@ from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.reading import GivenUp, Reading
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.sync import Sync
-from analytics_assets_tests.conftest import Materialize
+from analytics_assets_tests.conftest import Materialize, configured
 from analytics_assets_tests.contract_api import TOKEN, ContractApi, Handler, status
 from analytics_assets_tests.extract.reading import batches
 
@@ -32,7 +32,7 @@ REGISTRATIONS, AWARDS = RESOURCES["registrations"], RESOURCES["awarded_certifica
 @pytest.fixture
 def reader() -> Iterator[Reader]:
     """A reader that leaves no thread behind."""
-    with closing(Reader()) as reader:
+    with closing(Reader(configured())) as reader:
         yield reader
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "typing"))]
 
@@ -328,7 +328,7 @@ def test_an_end_leaves_nothing_running(
     reader.close()
     assert not api.calls["users"]
     for table, pages in ((AWARDS, range(2)), (REGISTRATIONS, range(1, 10))):
-        with closing(page_log(table)) as log:
+        with closing(page_log(configured(), table)) as log:
             assert len(log) in pages
 
 

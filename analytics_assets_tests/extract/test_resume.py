@@ -14,11 +14,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from analytics_assets.defs import explained
 from analytics_assets.extract import pages
 from analytics_assets.extract.api import page_log
 from analytics_assets.extract.pages import PageLog
+from analytics_assets.load import duckdb_file
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, configured
 from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, body, status
 from analytics_assets_tests.load.test_warehouse import opened_by_another
 
@@ -121,8 +123,8 @@ def test_rows_at_the_end_do_not_make_it_start_over(
     """A reading that was complete, but could not be loaded, goes on with what has been added since."""
     api.rows["users"] = [{"id": number} for number in range(1050)]
     assert materialize("trainings").success
-    monkeypatch.setenv("WAREHOUSE_WAIT_SECONDS", "0")
-    monkeypatch.setenv("SYNC_RETRIES", "0")
+    monkeypatch.setattr(duckdb_file, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(explained, "RETRIES", 0)
     with ExitStack() as stack:
 
         def opening(resource: str, page: int, size: int) -> Any:
@@ -146,9 +148,9 @@ def test_another_api_starts_over(
     broken: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """What one token, or one path, has read is not loaded for another."""
-    before = page_log(USERS)
+    before = page_log(configured(), USERS)
     monkeypatch.setenv(name, "other/{resource}")
-    after = page_log(USERS)
+    after = page_log(configured(), USERS)
     assert (len(before), len(after)) == (90, 0)
     before.close()
     after.close()

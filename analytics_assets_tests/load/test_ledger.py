@@ -7,8 +7,7 @@ import dagster as dg
 import pytest
 
 from analytics_assets.defs import history
-from analytics_assets.load import warehouse
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, warehouse
 from analytics_assets_tests.contract_api import ContractApi, body, status
 
 pytestmark = pytest.mark.usefixtures("each_warehouse")
@@ -109,7 +108,7 @@ def test_an_integer_id_beyond_64_bits_never_turns_into_a_float(
 def test_a_ledger_of_before_gets_its_new_columns(api: ContractApi, materialize: Materialize, query: Query) -> None:
     """A warehouse whose `syncs` has not all columns yet gets them with the next sync, and keeps its rows."""
     assert materialize("users").success
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         client.execute_sql("ALTER TABLE syncs DROP COLUMN resumed_pages")
     assert materialize("users").success
     assert query("SELECT resumed_pages FROM syncs ORDER BY started_at") == [(None,), (0,)]

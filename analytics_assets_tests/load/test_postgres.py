@@ -12,15 +12,15 @@ import pytest
 import requests
 
 from analytics_assets import settings
-from analytics_assets.defs import checked, column_profile, history
-from analytics_assets.load import warehouse
+from analytics_assets.defs import column_profile, explained, history
+from analytics_assets.defs.checked import checked
 from analytics_assets.sample_api.process import running
-from analytics_assets.settings import SAMPLE
+from analytics_assets.settings import CREDENTIALS, KIND
 from analytics_assets.tables.bookkeeping import VIEWS
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests import postgres
-from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run, start
+from analytics_assets_tests.conftest import Materialize, Query, materializing_in, run, start, warehouse
 from analytics_assets_tests.contents import TABLES, changed, differing, held, odd_rows, succeeded
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.defs.test_column_profile import lines, shown
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.postgres
 
 def use(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Have this database be the warehouse."""
-    for name, value in zip(warehouse.DESTINATION, ("postgres", url), strict=True):
+    for name, value in ((KIND, "postgres"), (CREDENTIALS, url)):
         monkeypatch.setenv(name, value)
 
 
@@ -162,7 +162,7 @@ def test_a_view_in_the_way_of_new_columns_is_named(
     """A mart of an older version that somebody has made a view on stays as it is, and the failure says which view."""
     api.rows["trainings"] = [{"id": 1}]
     succeeded(materialize())
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         client.execute_sql("DROP TABLE training_outcomes")
         client.execute_sql("CREATE TABLE training_outcomes AS SELECT 'old' AS training_id")
         client.execute_sql("CREATE VIEW mine AS SELECT training_id FROM training_outcomes")
@@ -214,8 +214,8 @@ def test_defining_everything_needs_no_server(tmp_path: Path, monkeypatch: pytest
 
 WRONG = {
     "nobody answers": (UNREACHABLE, "the warehouse cannot be opened: connection to server at"),
-    "no URL": ("Xanthippe", f"{warehouse.DESTINATION[1]} is not set, or cannot be read for postgres"),
-    "no database": ("postgresql://loader:Xanthippe@127.0.0.1", f"{warehouse.DESTINATION[1]} is not set, or cannot be"),
+    "no URL": ("Xanthippe", f"{CREDENTIALS} is not set, or cannot be read for postgres"),
+    "no database": ("postgresql://loader:Xanthippe@127.0.0.1", f"{CREDENTIALS} is not set, or cannot be"),
 }
 
 
@@ -242,7 +242,7 @@ def test_a_wrong_password_is_said(
     use(monkeypatch, postgres_server.url(database, password="Xanthippe"))
     failure = failure_of(materialize("users"))
     assert 'password authentication failed for user "loader"' in failure
-    assert f"check {warehouse.DESTINATION[1]}" in failure
+    assert f"check {CREDENTIALS}" in failure
     assert "Xanthippe" not in failure
 
 
@@ -252,8 +252,8 @@ def test_a_missing_driver_is_said(
 ) -> None:
     """Without either of the two nothing is loaded in another way; the extra to install is named."""
     use(monkeypatch, UNREACHABLE)
-    code = f"import sys; sys.modules['{driver}'] = None; from analytics_assets.load.warehouse import connection as c; "
-    code += "c().__enter__()"
+    code = f"import sys; sys.modules['{driver}'] = None; from analytics_assets import settings; "
+    code += "from analytics_assets.load.warehouse import Warehouse as W; W(settings.read()).connection().__enter__()"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "the drivers for postgres are not installed: python -m pip install" in answer.stderr.splitlines()[-1]
     assert "'.[postgres]'" in answer.stderr.splitlines()[-1]
@@ -261,18 +261,21 @@ def test_a_missing_driver_is_said(
 
 def test_a_kind_of_warehouse_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt name is refused before anything is started."""
-    monkeypatch.setenv(warehouse.DESTINATION[0], "postgress")
+    monkeypatch.setenv(KIND, "postgress")
     status, _, progress = run()
-    assert (status, progress.strip()) == (2, f"{warehouse.DESTINATION[0]} is 'postgress', which dlt does not know")
+    assert (status, progress.strip()) == (
+        2,
+        f"{KIND} is 'postgress', and must be one of dlt's, such as duckdb or postgres",
+    )
 
 
 def test_masking_that_would_not_happen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key for a copy that there will not be is no protection, and is not taken for one."""
     use(monkeypatch, UNREACHABLE)
-    checked.check()
+    checked()
     monkeypatch.setenv("MASKING_KEY", "0123456789abcdef")
     with pytest.raises(settings.WrongSetting, match="MASKING_KEY masks the published copy"):
-        checked.check()
+        checked()
 
 
 def test_distinct_values_are_counted_where_they_cannot_be_estimated(
@@ -307,7 +310,7 @@ def test_a_server_that_stops_while_the_api_is_read_costs_no_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The failure says that the warehouse is gone; what was read is not requested again once it is back."""
-    monkeypatch.setenv("SYNC_RETRIES", "0")
+    monkeypatch.setattr(explained, "RETRIES", 0)
     monkeypatch.setenv("READ_AHEAD", "1")
     api.rows["users"] = [{"id": number} for number in range(1000)]
     with ExitStack() as stack:
@@ -329,27 +332,3 @@ def test_a_server_that_stops_while_the_api_is_read_costs_no_calls(
     succeeded(materialize("users"))
     assert query("SELECT count(*) FROM users") == [(1000,)]
     assert api.calls["users"] < 5
-
-
-def test_sample_data_and_real_data_do_not_mix(
-    database: str, api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither gets into a database of the other; the message says what to do."""
-    succeeded(materialize("users"))
-    monkeypatch.setenv(SAMPLE, "true")
-    assert "holds data of a real API" in failure_of(materialize("users"))
-
-
-def test_real_data_does_not_get_among_sample_data(
-    database: str, api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither does it the other way round; dropping the two schemas is what helps."""
-    monkeypatch.setenv(SAMPLE, "true")
-    succeeded(materialize("users"))
-    succeeded(materialize("users"))
-    monkeypatch.delenv(SAMPLE)
-    assert "holds data of the sample API" in failure_of(materialize("users"))
-    with warehouse.connection() as client:
-        client.execute_sql("DROP SCHEMA analytics CASCADE")
-        client.execute_sql("DROP SCHEMA analytics_staging CASCADE")
-    succeeded(materialize("users"))

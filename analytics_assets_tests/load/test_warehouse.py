@@ -13,8 +13,7 @@ import pytest
 from filelock import FileLock, Timeout
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from analytics_assets.load import warehouse
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 
 READER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
@@ -88,13 +87,13 @@ def test_a_run_that_waits_for_another_does_not_keep_it_waiting(
 
 def test_what_waits_for_another_try_keeps_nobody_waiting(warehouse_file: Path) -> None:
     """From when a run has to wait for another try, it lets go of the warehouse after each use."""
-    with warehouse.kept_open():
-        with warehouse.writing():
+    with warehouse().kept_open():
+        with warehouse().writing():
             pass
         with pytest.raises(Timeout):
             FileLock(f"{warehouse_file}.lock", timeout=0).acquire()
-        warehouse.release(for_good=True)
-        with warehouse.writing():
+        warehouse().release(for_good=True)
+        with warehouse().writing():
             pass
         FileLock(f"{warehouse_file}.lock", timeout=0).acquire().lock.release()
 
@@ -102,15 +101,15 @@ def test_what_waits_for_another_try_keeps_nobody_waiting(warehouse_file: Path) -
 def test_duckdb_takes_no_more_memory_than_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     """`DUCKDB_MEMORY_LIMIT` holds for the connections that dlt opens, too."""
     monkeypatch.setenv("DUCKDB_MEMORY_LIMIT", "128MiB")
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         assert client.execute_sql("SELECT current_setting('memory_limit')") == [("128.0 MiB",)]
 
 
 def test_an_interrupt_that_duckdb_hears_ends_the_run(dagster_home: Path) -> None:
     """It comes as this error of DuckDB's, by itself or as the cause of dlt's; others stay what they are."""
-    with pytest.raises(KeyboardInterrupt), warehouse.writing():
+    with pytest.raises(KeyboardInterrupt), warehouse().writing():
         raise RuntimeError("Query interrupted")
-    with pytest.raises(KeyboardInterrupt), warehouse.writing():
+    with pytest.raises(KeyboardInterrupt), warehouse().writing():
         raise ValueError from RuntimeError("Query interrupted")
-    with pytest.raises(RuntimeError, match="another"), warehouse.writing():
+    with pytest.raises(RuntimeError, match="another"), warehouse().writing():
         raise RuntimeError("another")

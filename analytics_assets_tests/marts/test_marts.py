@@ -9,12 +9,12 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.defs import history
-from analytics_assets.load import statements, warehouse
+from analytics_assets.load import statements
 from analytics_assets.marts import lineage
 from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, warehouse
 from analytics_assets_tests.contract_api import ContractApi, status
 
 ENRICHED = MARTS["registrations_enriched"]
@@ -114,7 +114,7 @@ def test_a_refill_keeps_what_others_have_made(people: ContractApi, materialize: 
     """A view of somebody else on the mart still works after the mart has been made again."""
     people.rows["registrations"] = [{"id": 1}]
     materialize(*JOIN)
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         client.execute_sql("CREATE VIEW mine AS SELECT registration_id FROM analytics.registrations_enriched")
     people.rows["registrations"] += [{"id": 2}]
     materialize(*JOIN)
@@ -126,7 +126,7 @@ def test_a_mart_whose_columns_have_changed_is_made_anew(
 ) -> None:
     """A mart of an older version does not stand in the way of a newer one."""
     materialize("users", "trainings", "registrations")
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         client.execute_sql("CREATE TABLE registrations_enriched AS SELECT 1 AS registration_id")
     assert materialize("registrations_enriched").success
     names = "SELECT column_name FROM information_schema.columns WHERE table_name = 'registrations_enriched'"
@@ -138,7 +138,7 @@ def test_a_failing_refill_leaves_the_old_rows(people: ContractApi, materialize: 
     people.rows["registrations"] = [{"id": 1}]
     materialize(*JOIN)
     broken = lineage.query(ENRICHED.name).replace("users.display_name", "cast('broken' AS bigint)")
-    with warehouse.connection() as client, pytest.raises(Exception, match="broken"):
+    with warehouse().connection() as client, pytest.raises(Exception, match="broken"):
         statements.refill(client, ENRICHED, broken)
     assert enriched(query, "registration_id") == [("1",)]
 

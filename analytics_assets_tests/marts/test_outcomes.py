@@ -10,11 +10,10 @@ import dagster as dg
 import pytest
 
 from analytics_assets.defs import checks, glance
-from analytics_assets.load import warehouse
 from analytics_assets.marts import lineage
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.schema import Table
-from analytics_assets_tests.conftest import Materialize, Query
+from analytics_assets_tests.conftest import Materialize, Query, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.defs.test_column_profile import shown
 from analytics_assets_tests.marts.test_marts import days
@@ -110,7 +109,7 @@ def test_deleted_rows_are_left_out(academy: ContractApi, materialize: Materializ
     """A deleted learner, training, registration or certificate is in no row and in no count."""
     academy.rows["registrations"] = academy.rows["registrations"][:2]
     materialize(*EVERYTHING)
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         for name, key in {"users": "2", "trainings": "u", "registrations": "1", "awarded_certifications": "y"}.items():
             client.execute_sql(f"UPDATE {name} SET _deleted_at = current_timestamp WHERE id = '{key}'")
     assert materialize(*MARTS).success
@@ -124,7 +123,7 @@ def test_the_sql_gives_the_declared_columns(api: ContractApi, materialize: Mater
     materialize(*EVERYTHING)
     arrow = {"VARCHAR": "string", "TIMESTAMP WITH TIME ZONE": "timestamp[us, tz=UTC]", "DOUBLE": "double"}
     arrow |= {"BOOLEAN": "bool", "BIGINT": "int64"}
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         described = client.execute_sql(f"DESCRIBE ({lineage.query(mart.name)})") or []
     assert [(name, arrow[kind]) for name, kind, *_ in described] == [
         (column.name, str(column.type.arrow)) for column in mart.columns
@@ -136,7 +135,7 @@ def test_totals_that_do_not_agree_are_seen(academy: ContractApi, materialize: Ma
     result = materialize(*EVERYTHING)
     assert [c.passed for c in result.get_asset_check_evaluations() if c.check_name == "totals_agree"] == [True, True]
     claims = {claim.table.name: claim for claim in checks.CLAIMS if claim.name == "totals_agree"}
-    with warehouse.connection() as client:
+    with warehouse().connection() as client:
         for mart, offender in {"training_outcomes": "t", "learner_progress": "1"}.items():
             client.execute_sql(f"UPDATE {mart} SET overdue = overdue + 1 WHERE overdue > 0")
             assert client.execute_sql(claims[mart].offenders) == [(offender,)]

@@ -9,15 +9,15 @@ import os
 import shutil
 import tempfile
 
-from analytics_assets.settings import DEFAULTS, PROJECT
+from analytics_assets.settings import CHECKOUT
 from benchmarks.contestants.clock import Task, task, timed
 
 
 def environment(task: Task) -> dict[str, str]:
-    """The default configuration, whatever a `.env` says, with a folder of its own for all that is written."""
+    """A folder of its own for all that is written, and the API of the task; all else is configured by default."""
     home = tempfile.mkdtemp(dir=task.file.parent, prefix="dagster_home_")
-    shutil.copy(PROJECT / "dagster_home" / "dagster.yaml", home)
-    return DEFAULTS | {
+    shutil.copy(CHECKOUT / "dagster_home" / "dagster.yaml", home)
+    return {
         "API_BASE_URL": task.url,
         "API_KEY": task.token,
         "DAGSTER_HOME": home,

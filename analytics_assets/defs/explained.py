@@ -1,0 +1,70 @@
+"""What becomes of an error while a resource is synced: another try, or a failure that a person can act on."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dlt.common.exceptions import TransientException
+
+from analytics_assets.extract.faults import Fault
+from analytics_assets.load import failures
+from analytics_assets.load.warehouse import Warehouse
+from analytics_assets.tables.schema import Table
+
+logger = logging.getLogger(__name__)
+
+RETRIES = 1  # of a whole resource, after each of its requests has been retried
+RETRY_SECONDS = 10
+
+
+@contextmanager
+def explained(context: dg.AssetExecutionContext, table: Table, warehouse: Warehouse) -> Iterator[dict[str, str]]:
+    """Turns an error into a request for another try if that may help, else into a `dg.Failure` with the remedy.
+
+    Gives a dictionary for what the message says: under `held` what the table holds, under `done` what became of it.
+    """
+    known = {"done": "was not loaded", "held": "What the table holds could not be asked."}
+    try:
+        yield known
+    except Exception as error:
+        cause = _causes(error)[-1]
+        is_transient = not failures.remedy(cause) and any(map(_is_transient, _causes(error)))
+        # The message of an error that may quote rows is not shown, nor what led to it.
+        shown = cause if isinstance(cause, OSError) or type(cause).__module__.startswith("analytics_assets.") else None
+        text = failures.remedy(cause) or (str(cause) if shown else _hidden(cause))
+        if is_transient and context.op_execution_context.retry_number < RETRIES:
+            warehouse.release(for_good=True)  # Dagster waits, after other ops, and does not say when
+            logger.warning("%s: %s; the whole resource is read again in %s s", table.name, text, RETRY_SECONDS)
+            raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from shown
+        when = "later" if is_transient else "once that is settled"
+        what = f"{table.name} {known['done']}: {text}. {known['held']} Materialize it again {when}."
+        raise dg.Failure(what, {"cause": text}, allow_retries=False) from shown
+
+
+def spares_pages(error: Exception) -> bool:
+    """Whether it says nothing against the pages read: the API refuses, the warehouse is away, the disk is full."""
+    passing = (Fault, OSError, TransientException, failures.Unavailable)
+    return any(
+        isinstance(link, passing) or failures.is_operational(link) or failures.remedy(link) for link in _causes(error)
+    )
+
+
+def _is_transient(error: BaseException) -> bool:
+    is_passing_fault = isinstance(error, Fault) and error.again
+    return is_passing_fault or isinstance(error, TransientException) or failures.is_operational(error)
+
+
+def _hidden(error: BaseException) -> str:
+    """The error by its class and place."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+    text = f"{place} (its message may quote rows; RUNTIME__LOG_LEVEL=ERROR shows it)"
+    return f"the warehouse failed or went away: {text}" if failures.is_operational(error) else text
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, down to the bottom: dlt wraps what a source raises twice."""
+    return [error, *(_causes(error.__cause__) if error.__cause__ else [])]

@@ -1,0 +1,52 @@
+"""What the ops, checks and sensors are given: settings, warehouse, and the reader of one run."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import dagster as dg
+
+from analytics_assets import settings
+from analytics_assets.extract.reader import Reader
+from analytics_assets.load.warehouse import Warehouse
+
+
+@dg.resource(description="The settings as they are when the run begins.")
+def current_settings(_: dg.InitResourceContext) -> settings.Settings:
+    return settings.read()
+
+
+@dg.resource(required_resource_keys={"settings"}, description="The warehouse, to which one process writes at a time.")
+def warehouse(context: dg.InitResourceContext) -> Warehouse:
+    return Warehouse(context.resources.settings)
+
+
+@dg.resource(
+    required_resource_keys={"settings", "warehouse"},
+    description="Reads resources while others are loaded, and keeps the warehouse open meanwhile.",
+)
+def reader(context: dg.InitResourceContext) -> Iterator[Reader]:
+    """One object for the whole run, since all its steps are executed in one process."""
+    # Other processes get the file before readings are ended.
+    with (
+        _collecting_less_garbage(),
+        closing(Reader(context.resources.settings)) as reader,
+        context.resources.warehouse.kept_open(),
+    ):
+        yield reader
+
+
+@contextmanager
+def _collecting_less_garbage() -> Iterator[None]:
+    """Python's garbage collector runs seldom inside: over millions of rows, none of them garbage, it takes long."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+RESOURCES = {"settings": current_settings, "warehouse": warehouse, "reader": reader}

@@ -1,0 +1,70 @@
+"""What an error of the warehouse means: whether another try may help, and what to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.exceptions import MissingDependencyException
+
+from analytics_assets.settings import CREDENTIALS
+
+
+class Unavailable(Exception):
+    """The warehouse cannot be opened; the message says why and what to do."""
+
+
+class WarehouseOpen(Unavailable):
+    """Another program has the DuckDB file open."""
+
+
+@contextmanager
+def opening(kind: str) -> Iterator[None]:
+    """Turns an error of opening a warehouse of this kind into `Unavailable`, without what may hold the password."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except (ImportError, MissingDependencyException):
+        raise Unavailable(
+            f"the drivers for {kind} are not installed: python -m pip install -c constraints.txt -e '.[{kind}]'"
+        ) from None
+    except ConfigurationException:
+        raise Unavailable(
+            f"{CREDENTIALS} is not set, or cannot be read for {kind}; see .env.example for its form"
+        ) from None
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise Unavailable(
+            f"the warehouse cannot be opened: {reason}; check {CREDENTIALS}, and whether it runs"
+        ) from None
+
+
+@contextmanager
+def interrupts_heard() -> Iterator[None]:
+    """Raises KeyboardInterrupt where DuckDB was interrupted during a query: it turns that into an ordinary error."""
+    try:
+        yield
+    except Exception as error:
+        link: BaseException | None = error
+        while link:
+            if isinstance(link, RuntimeError) and str(link) == "Query interrupted":
+                raise KeyboardInterrupt from None
+            link = link.__cause__
+        raise
+
+
+def is_operational(error: BaseException) -> bool:
+    """Whether a driver says that neither the statement nor the rows are wrong; all drivers share the class's name.
+
+    Running out of memory is not among these: the next try would run out of it again.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "OperationalError" in names and not isinstance(error, duckdb.OutOfMemoryException)
+
+
+def remedy(error: BaseException) -> str | None:
+    """What happened and what to do, for an error whose own message does not say so."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "DuckDB needs more memory than DUCKDB_MEMORY_LIMIT allows; set it higher"
+    return None
