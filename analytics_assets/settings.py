@@ -190,6 +190,7 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
         None, 'Address that gets `{"text": ...}` for each failed run.', shown=True
     )
     read_ahead: Count = _setting(8, "Pages in flight at once.")
+    resume_hours: Amount = _setting(6, "Hours for which downloaded pages are reused after a crash.")
     most_pages: Count = _setting(
         100_000, "Pages that a resource may have; a server that promises more is taken to go on for ever."
     )
@@ -261,7 +262,8 @@ def find(name: str) -> Any:
     for provider in _providers(os.environ["DLT_PROJECT_DIR"]):
         if provider.supports_secrets or not is_secret:
             value, _ = provider.get_value(key, TSecretValue if is_secret else str, None, *sections)
-            if value is not None and str(value).strip():
+            # An empty one is not set. But a secret that came empty must not switch masking off.
+            if value is not None and (str(value).strip() or name == "MASKING_KEY"):
                 return value
     return None
 

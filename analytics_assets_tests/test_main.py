@@ -57,7 +57,7 @@ def test_what_all_have_failed_of_is_said_once(api: ContractApi, warehouse_file: 
     assert code == 1
     failed = output.partition("FAILED:\n")[2].splitlines()
     named = {line.strip().partition(": ")[0] for line in failed}
-    assert ", ".join(sorted(RESOURCES)) in named
+    assert any(RESOURCES.keys() <= set(line.split(", ")) for line in named)
     assert not named & RESOURCES.keys()
     assert "was not loaded" not in "".join(failed)
 
@@ -65,7 +65,10 @@ def test_what_all_have_failed_of_is_said_once(api: ContractApi, warehouse_file: 
 def test_without_a_key_the_sample_api_is_read(
     monkeypatch: pytest.MonkeyPatch, query: Query, warehouse_file: Path, api: ContractApi
 ) -> None:
-    """Two runs on the sample API give the same counts; real data then never mixes with it, in either direction."""
+    """Two runs on the sample API give the same counts, in a file of their own; a configured warehouse is left alone."""
+    api.rows["users"] = [{"id": 1}]
+    code, output, progress = run()
+    assert code == 0, progress
     with monkeypatch.context() as without:
         without.setenv("API_KEY", "")
         without.delenv("API_BASE_URL")
@@ -73,27 +76,16 @@ def test_without_a_key_the_sample_api_is_read(
         code, output, progress = run()
         assert code == 0, progress
         assert "Reading the sample API at http://127.0.0.1:" in output
+        sample = warehouse_file.parent / "sample"
+        assert f"The data is in {sample / 'published.duckdb'}" in output
+        without.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", str(sample / warehouse_file.name))
         first = query(counts)
         assert first[0][0] > 100
         assert first[0][1] > 1000
+        without.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", str(warehouse_file))
         assert run()[0] == 0
+        without.setenv("DESTINATION__WAREHOUSE__CREDENTIALS", str(sample / warehouse_file.name))
         assert query(counts) == first
-
-    api.rows["users"] = [{"id": 1}]
-    code, output, progress = run()
-    assert code == 0, progress
-    assert f"the sample data was moved to {warehouse_file.with_name('sample-warehouse.duckdb')}" in progress
-    assert query("SELECT count(*) FROM users") == [(1,)]
-
-    monkeypatch.setenv("API_KEY", "")
-    monkeypatch.delenv("API_BASE_URL")
-    with dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"]) as instance:
-        runs = instance.get_runs_count()
-        code, output, error = run()
-        assert code == 2
-        assert not output
-        assert re.fullmatch(r".* holds data of a real API, and the sample API's would mix with it; .*\n", error)
-        assert instance.get_runs_count() == runs
     assert query("SELECT count(*) FROM users") == [(1,)]
 
 
@@ -105,7 +97,7 @@ def test_an_address_that_cannot_be_read_is_refused_unseen(monkeypatch: pytest.Mo
     monkeypatch.setenv("API_BASE_URL", url)
     monkeypatch.setenv("API_KEY", "key")
     code, _, error = run()
-    assert (code, error) == (2, "API_BASE_URL cannot be read; write it like https://api.example.com\n")
+    assert (code, error) == (2, "API_BASE_URL must be an address like https://api.example.com\n")
 
 
 @pytest.mark.parametrize(("missing", "given"), [("API_KEY", "API_BASE_URL"), ("API_BASE_URL", "API_KEY")])

@@ -43,7 +43,7 @@ def schedules(settings: Settings) -> Sequence[dg.ScheduleDefinition]:
         return [nightly]
     reconciliation = dg.ScheduleDefinition(
         name="reconciliation_schedule",
-        job=_reconciliation_job(settings),
+        job_name="reconciliation_job",
         cron_schedule=RECONCILIATION_CRON,
         execution_timezone=settings.nightly_timezone,
         default_status=status,

@@ -19,8 +19,6 @@ from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
-RESUME_SECONDS = 24 * 3600  # for which downloaded pages are reused after a crash, from when the log last grew
-
 
 def api(settings: Settings, session: requests.Session) -> RESTAPIConfig:
     """The API and its six resources as they are. With an ordinary session, dlt reads their rows page by page.
@@ -89,7 +87,7 @@ def page_log(settings: Settings, table: Table, *kind: str) -> PageLog:
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     api = (settings.api_base_url, path(settings, table.name), str(settings.api_page_size), key, *kind)
     name = sha256("\n".join(api).encode()).hexdigest()[:32]
-    return PageLog(settings.dlt_data_dir / "pages" / table.name / name, RESUME_SECONDS)
+    return PageLog(settings.dlt_data_dir / "pages" / table.name / name, settings.resume_hours * 3600)
 
 
 def api_name(settings: Settings) -> str:

@@ -81,8 +81,8 @@ class Client:
         # As requests and dlt find them; once, since looking them up takes longer than a request.
         found = requests.Session().merge_environment_settings(settings.api_base_url, {}, None, None, None)
         self._proxy = _proxy(requests.utils.select_proxy(settings.api_base_url, found["proxies"]))
-        is_secure = settings.api_base_url.startswith("https:")
-        self._certificates = _certificates(str(found["verify"] or "")) if is_secure else True
+        trusted = found["verify"] if isinstance(found["verify"], str) else ""
+        self._certificates = _certificates(trusted) if settings.api_base_url.startswith("https:") else True
         self._settings, self._in_flight = settings, settings.read_ahead
         self._slots = asyncio.Semaphore(self._in_flight)
         self._budget: Budget | None = None

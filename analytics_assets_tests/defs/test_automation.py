@@ -7,10 +7,10 @@ import dagster as dg
 import pytest
 
 from analytics_assets.definitions import defs
-from analytics_assets.defs.sensors import failed_run_sensor
+from analytics_assets.defs.sensors import failed_run_sensor, look_for_new_rows
 from analytics_assets.tables.marts import MARTS
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets_tests.conftest import Materialize
+from analytics_assets_tests.conftest import Materialize, configured
 from analytics_assets_tests.contract_api import ContractApi, body, status
 from analytics_assets_tests.defs.webhook import receiving
 
@@ -21,11 +21,9 @@ Tick = Callable[[], dg.RunRequest | dg.SkipReason]
 def tick(instance: dg.DagsterInstance) -> Tick:
     """One tick of the sensor for new rows."""
 
-    ask: Any = next(sensor for sensor in defs.sensors or () if sensor.name == "new_rows_sensor")
-
     def evaluate() -> Any:
         with dg.build_sensor_context(instance=instance, definitions=defs) as context:
-            return ask(context)
+            return look_for_new_rows(context, configured())
 
     return evaluate
 
@@ -231,7 +229,8 @@ def report(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> d
     run = instance.get_run_by_id(result.run_id)
     assert run
     event = next(event for event in result.all_events if event.is_failure and not event.is_step_event)
-    context = dg.build_run_status_sensor_context("failed_run_sensor", event, instance, run)
+    given = {"settings": configured()}
+    context = dg.build_run_status_sensor_context("failed_run_sensor", event, instance, run, resources=given)
     failed_run_sensor(context.for_run_failure())
     return run
 

@@ -1,6 +1,5 @@
 """What an operator does by the commands in deploy/README.md: backing up, restoring, replacing the key."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import duckdb
 import pytest
 
 from analytics_assets.settings import CHECKOUT
-from analytics_assets_tests.conftest import Materialize, Query, materializing_in, warehouse
+from analytics_assets_tests.conftest import Materialize, Query, configured, materializing_in, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.load.test_postgres import use
 from analytics_assets_tests.postgres import ADMIN, LOADER, PASSWORD, READER, Server
@@ -176,5 +175,5 @@ def test_the_key_is_replaced_in_mid_run(
     api.page = page
     assert materialize("users").success
     assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(8000, 8000)]
-    assert api.sent["old"] + api.sent["new"] == sum(api.calls.values()) <= 80 + int(os.environ["READ_AHEAD"])
+    assert api.sent["old"] + api.sent["new"] == sum(api.calls.values()) <= 80 + configured().read_ahead
     assert min(api.sent.values()) >= 20

@@ -55,7 +55,7 @@ def get(api: ContractApi, sync: Sync | None = None, url: str | None = None, atte
     """What the answer to one request says."""
 
     async def ask() -> Any:
-        async with Client(configured(), attempts) as client:
+        async with Client(configured().model_copy(update={"api_base_url": api.url}), attempts) as client:
             return (await client.get(url or f"{api.url}{PAGE}", sync or Sync(), meaning))[1]
 
     return asyncio.run(ask())

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,20 @@ TRAININGS, USERS = RESOURCES["trainings"], RESOURCES["users"]
 REGISTRATIONS, AWARDS = RESOURCES["registrations"], RESOURCES["awarded_certifications"]
 
 
+Opened = Callable[[], Reader]
+
+
 @pytest.fixture
-def reader() -> Iterator[Reader]:
-    """A reader that leaves no thread behind."""
-    with closing(Reader(configured())) as reader:
-        yield reader
+def opened() -> Iterator[Opened]:
+    """Gives a reader of the settings as they are then, which leaves no thread behind."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(Reader(configured())))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "typing"))]
+
+
+@pytest.fixture
+def reader(opened: Opened) -> Reader:
+    return opened()
 
 
 def eventually(seen: Callable[[], bool]) -> None:
@@ -123,7 +131,7 @@ def test_a_run_loads_in_the_order_in_which_it_reads(api: ContractApi, materializ
 
 @pytest.mark.parametrize("hanging", ["server", "budget"])
 def test_an_end_of_several_is_as_quick(
-    api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch, hanging: str
+    api: ContractApi, opened: Opened, monkeypatch: pytest.MonkeyPatch, hanging: str
 ) -> None:
     """None waits at the end for what another has: the requests in flight, or its turn for the budget."""
     monkeypatch.setenv("RUNTIME__REQUEST_TIMEOUT", "600")
@@ -132,6 +140,7 @@ def test_an_end_of_several_is_as_quick(
     if hanging == "budget":
         monkeypatch.setenv("API_CALLS_BURST", "10")
         monkeypatch.setenv("API_CALLS_PER_HOUR", "10")
+    reader = opened()
     asked = threading.Barrier(3, timeout=10)
 
     def hang(handler: Handler) -> None:
@@ -181,12 +190,13 @@ def test_an_end_waits_for_no_answer_that_drips(api: ContractApi, reader: Reader)
 
 
 @pytest.mark.usefixtures("patient")
-def test_an_end_waits_for_no_handshake(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_waits_for_no_handshake(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection, and then never says a word of TLS."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("API_BASE_URL", f"https://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setenv("API_KEY", TOKEN)
         server.settimeout(10)
+        reader = opened()
         reader.begin(USERS, Sync())
         connection, _ = server.accept()
         with connection:
@@ -196,7 +206,7 @@ def test_an_end_waits_for_no_handshake(reader: Reader, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("patient")
-def test_an_end_waits_for_no_name_server(api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_waits_for_no_name_server(api: ContractApi, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look-up of the API's name that never ends."""
     asked, ended = threading.Event(), threading.Event()
 
@@ -207,6 +217,7 @@ def test_an_end_waits_for_no_name_server(api: ContractApi, reader: Reader, monke
     monkeypatch.setenv("API_BASE_URL", api.url.replace("127.0.0.1", "localhost"))
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     try:
+        reader = opened()
         reader.begin(USERS, Sync())
         assert asked.wait(10)
         assert_it_ends_soon(reader)
@@ -215,11 +226,12 @@ def test_an_end_waits_for_no_name_server(api: ContractApi, reader: Reader, monke
 
 
 def test_an_end_waits_for_no_budget(
-    api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    api: ContractApi, opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A reading whose next call is allowed in an hour."""
     monkeypatch.setenv("API_CALLS_BURST", "1")
     monkeypatch.setenv("API_CALLS_PER_HOUR", "1")
+    reader = opened()
     api.rows["users"] = [{"id": number} for number in range(200)]
     with caplog.at_level("INFO"):
         reader.begin(USERS, Sync())
@@ -250,9 +262,10 @@ def test_an_end_waits_for_no_other_try(api: ContractApi, reader: Reader, caplog:
     assert api.calls["users"] == 1
 
 
-def test_resources_share_the_pages_in_flight(api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resources_share_the_pages_in_flight(api: ContractApi, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two resources that are read at the same time send no more requests at once than `READ_AHEAD` says."""
     monkeypatch.setenv("READ_AHEAD", "2")
+    reader = opened()
     under_way, most, counting, two = [0], [0], threading.Lock(), threading.Barrier(2, timeout=10)
 
     def note(_: str) -> None:

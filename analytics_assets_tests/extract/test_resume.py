@@ -69,7 +69,7 @@ def test_what_was_read_is_not_requested_again(
         opened.write(struct.pack("<d", time.time() - 3600))  # when its first page was read
     result = materialize("users")
     assert asked(broken, up_to=90) == [1, 45, 90, 90]
-    assert calls_of(result) <= 10 + 4 + int(os.environ["READ_AHEAD"])
+    assert calls_of(result) <= 10 + 4 + configured().read_ahead
     assert query("SELECT count(*), count(DISTINCT id), max(_page) FROM users") == [(10_000, 10_000, 100)]
     [event] = result.get_asset_materialization_events()
     assert event.materialization.metadata["resumed_pages"].value == 89
@@ -140,7 +140,7 @@ def test_rows_at_the_end_do_not_make_it_start_over(
     result = materialize("users")
     assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(1150, 1150)]
     assert asked(api, up_to=11) == [1, 6, 11, 11]
-    assert calls_of(result) <= 3 + 2 + int(os.environ["READ_AHEAD"])
+    assert calls_of(result) <= 3 + 2 + configured().read_ahead
 
 
 @pytest.mark.parametrize("name", ["API_KEY", "API_RESOURCE_PATH"])
@@ -200,7 +200,7 @@ def test_a_first_load_may_take_days(
     later(20)
     result = materialize("users")
     assert asked(broken, up_to=98) == [1, 49, 98, 98]
-    assert calls_of(result) <= 3 + 3 + int(os.environ["READ_AHEAD"])
+    assert calls_of(result) <= 3 + 3 + configured().read_ahead
     assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(10_000, 10_000)]
 
 
@@ -219,7 +219,7 @@ def test_a_refusal_keeps_what_was_read(broken: ContractApi, materialize: Materia
     broken.pages.clear()
     result = materialize("users")
     assert asked(broken, up_to=90) == [1, 45, 90, 90]
-    assert calls_of(result) <= 10 + 4 + int(os.environ["READ_AHEAD"])
+    assert calls_of(result) <= 10 + 4 + configured().read_ahead
 
 
 def test_a_key_that_no_header_carries_keeps_what_was_read(
@@ -286,7 +286,7 @@ def test_a_transient_failure_keeps_what_was_read(broken: ContractApi, materializ
     broken.answers["users"].extend([status(503)] * 8)
     result = materialize("users")
     assert asked(broken, up_to=90) == [*[1] * 9, 45, 90, 90]
-    assert calls_of(result) <= 8 + 10 + 4 + int(os.environ["READ_AHEAD"])
+    assert calls_of(result) <= 8 + 10 + 4 + configured().read_ahead
     assert query("SELECT count(*) FROM users") == [(10_000,)]
 
 

@@ -87,13 +87,14 @@ def test_a_run_that_waits_for_another_does_not_keep_it_waiting(
 
 def test_what_waits_for_another_try_keeps_nobody_waiting(warehouse_file: Path) -> None:
     """From when a run has to wait for another try, it lets go of the warehouse after each use."""
-    with warehouse().kept_open():
-        with warehouse().writing():
+    used = warehouse()
+    with used.kept_open():
+        with used.writing():
             pass
         with pytest.raises(Timeout):
             FileLock(f"{warehouse_file}.lock", timeout=0).acquire()
-        warehouse().release(for_good=True)
-        with warehouse().writing():
+        used.release(for_good=True)
+        with used.writing():
             pass
         FileLock(f"{warehouse_file}.lock", timeout=0).acquire().lock.release()
 
