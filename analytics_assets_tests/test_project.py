@@ -50,8 +50,8 @@ def test_the_constraints_name_versions_only() -> None:
 
 
 def test_the_documentation_of_the_tables_is_current() -> None:
-    """TABLES.md says what the declaration says; `make docs` writes it."""
-    assert as_markdown({**RESOURCES, **MARTS, **LEDGER, **VIEWS}) in (PROJECT / "TABLES.md").read_text()
+    """docs/tables.md says what the declaration says; `make docs` writes it."""
+    assert as_markdown({**RESOURCES, **MARTS, **LEDGER, **VIEWS}) in (PROJECT / "docs" / "tables.md").read_text()
 
 
 def test_the_readme_names_every_setting() -> None:
