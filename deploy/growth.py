@@ -72,23 +72,23 @@ def breaks(registrations: int) -> tuple[str, str]:
         (True, "nothing", "nothing"),
         (
             calls(registrations) > BURST,
-            "a sync outlasts the burst, so `new_rows_sensor` may not sync whole resources all day",
-            "windows (`API_WINDOW_...`), or `NEW_ROWS_SECONDS`",
+            "a full sync takes more calls than the burst, so `new_rows_sensor` cannot sync whole resources all day",
+            "windows (`API_WINDOW_...`), or a larger `NEW_ROWS_SECONDS`",
         ),
         (
             calls(registrations) > A_DAY,
-            "a full sync does not end within a day",
-            "windows at night, and the weekly reconciliation when nothing else has to be fresh; Postgres",
+            "a full sync takes longer than a day",
+            "windows at night, and `reconciliation_job` when nothing else has to be fresh; Postgres",
         ),
         (
             pages(registrations) > MOST_PAGES,
-            f"`MOST_PAGES` ({MOST_PAGES * PAGE_SIZE:,} rows of a resource)",
+            f"`MOST_PAGES` ({MOST_PAGES * PAGE_SIZE:,} rows per resource)",
             f"`MOST_PAGES={pages(registrations) * 2}`; a warehouse for such sizes",
         ),
         (
             calls_with_windows(registrations) > A_DAY,
-            "what has no window does not end within a day either",
-            "another limit, or an export, from who runs the API; until then schedules by resource, with days between",
+            "resources without a window take longer than a day too",
+            "a higher limit or an export from the API's operator; until then one schedule per resource, days apart",
         ),
     ]
     return next((what, change) for crossed, what, change in reversed(limits) if crossed)
@@ -96,7 +96,7 @@ def breaks(registrations: int) -> tuple[str, str]:
 
 def table() -> str:
     """The table, in Markdown."""
-    header = ("registrations", "rows in all", "calls of a full sync", "hours of the first load",
+    header = ("registrations", "rows in total", "calls of a full sync", "hours of the first load",
               "hours of a full sync each night", "calls per hour, over a day", "calls with windows",
               "hours with windows", "memory, GB", "disk, GB", "breaks first", "change")  # fmt: skip
     lines = [header, ["---"] * len(header)]

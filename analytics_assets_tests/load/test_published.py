@@ -201,14 +201,14 @@ def test_a_copy_at_the_warehouse_s_place_is_refused(
         warehouse()
 
 
-def test_each_line_of_the_readme_opens_it(
+def test_each_line_of_the_documentation_opens_it(
     learners: ContractApi, materialize: Materialize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DuckDB's own shell, of an older version than that which writes, and Python read it as the README says."""
+    """DuckDB's own shell, of an older version than that which writes, and Python read it as ANALYSTS.md says."""
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("PUBLISHED_FILE", str(tmp_path / "data" / "published.duckdb"))
     assert materialize().success
-    lines = dict(re.findall(r"^\| (.+?) \| `(.+?)` \|$", (CHECKOUT / "README.md").read_text(), re.MULTILINE))
+    lines = dict(re.findall(r"^\| (.+?) \| `(.+?)` \|$", (CHECKOUT / "ANALYSTS.md").read_text(), re.MULTILINE))
     shell = [str(Path(sys.executable).with_name("duckdb")), *shlex.split(lines["DuckDB's shell"])[1:]]
     statement, _, expression = lines["Python"].partition("; ")
     python = [sys.executable, "-c", f"{statement}; print({expression})"]

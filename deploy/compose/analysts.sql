@@ -1,5 +1,5 @@
--- What analysts may read: run on the warehouse after the first sync, which makes the tables, and after each upgrade.
--- Named one by one, for beside them are rows as the API gave them (`rejected_rows`), and tables of the loader's own.
+-- What analysts may read. Run this on the warehouse after the first sync, which makes the tables, and after upgrades.
+-- Tables are named one by one: the schema also has raw rows of the API (`rejected_rows`) and the loader's own tables.
 GRANT SELECT ON
     analytics.users,
     analytics.trainings,
