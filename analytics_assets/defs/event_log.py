@@ -13,8 +13,8 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy
-from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._serdes import ConfigurableClassData
+
+from analytics_assets.defs.dagster_private import SqliteEventLogStorage
 
 BUSY_SECONDS = 30  # for another process that writes
 OPEN_FILES = 4  # one that all runs share, and those of the newest runs
@@ -28,7 +28,7 @@ class EventLog(SqliteEventLogStorage):
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "EventLog":
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> "EventLog":
         return cls(str(Path(os.environ["DAGSTER_HOME"], "history", "runs")), inst_data)
 
     @cached_property

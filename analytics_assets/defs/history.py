@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster import AutomationCondition
-from dagster._core.errors import DagsterUserCodeUnreachableError
+
+from analytics_assets.defs.dagster_private import code_server_has
 
 WHEN = "%Y-%m-%d %H:%M UTC"
 PROCESS_TAG = ".dagster/analytics_assets/process"  # hidden in the UI; the value names machine and process
@@ -110,19 +111,13 @@ def _is_gone(process: str) -> bool:
 
 def _is_disowned(run: dg.DagsterRun) -> bool:
     """Whether a code server stands where the one was that launched the run, and does not know it."""
-    from dagster._grpc.client import DagsterGrpcClient  # not for every import of the definitions
-    from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-    from dagster._serdes import deserialize_value
-
     where = json.loads(run.tags.get(SERVER_TAG, "{}"))
     if not where.get("port"):  # one of `dagster dev`, which after a reload knows its newest runs only
         return False
     try:
-        client = DagsterGrpcClient(host=where["host"], port=where["port"])
-        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
-    except DagsterUserCodeUnreachableError:
+        return not code_server_has(run, where["host"], where["port"])
+    except dg.DagsterError:  # nothing answers there
         return False
-    return not deserialize_value(answer, CanCancelExecutionResult).can_cancel
 
 
 def _is_alive(process: int) -> bool:
