@@ -73,6 +73,11 @@ GLANCE: Mapping[str, Callable[[SqlClient], dict[str, Any]]] = MappingProxyType(
 )
 
 
+def of(client: SqlClient, mart: str) -> dict[str, Any]:
+    """The metadata that the page of this mart shows first, if there is any."""
+    return GLANCE[mart](client) if mart in GLANCE else {}
+
+
 def bars(rows: Iterable[Sequence[Any]]) -> str:
     """Name, number, of how many, as a Markdown table; fewer where they would be too long for one in place."""
     lines, rows = ["| training | overdue | of | |", "| :-- | --: | --: | :-- |"], list(rows)

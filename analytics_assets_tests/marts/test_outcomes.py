@@ -165,6 +165,15 @@ def test_twelve_long_names_are_still_drawn_in_place() -> None:
     assert len(text.splitlines()) > 9
 
 
+def test_a_mart_needs_no_glance(api: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new mart is made before somebody writes what its page shows first."""
+    materialize("users", "trainings", "registrations")
+    monkeypatch.setattr(glance, "GLANCE", {})
+    result = materialize("registrations_enriched")
+    assert result.success
+    assert "status_chart" not in shown(result, "registrations_enriched")
+
+
 def picture(markdown: str) -> ElementTree.Element:
     return ElementTree.fromstring(b64decode(markdown.partition("base64,")[2].removesuffix(")")))
 
