@@ -9,7 +9,7 @@ from analytics_assets.tables.schema import Table
 
 
 def as_markdown(tables: Mapping[str, Table]) -> str:
-    """The tables as a document: a heading, the grain and a row a column for each."""
+    """The tables as Markdown: per table a heading, its description, and one row per column."""
     lines: list[str] = []
     for table in tables.values():
         lines += [f"### {table.name}", "", table.description, "", "| column | type | meaning |", "| --- | --- | --- |"]
