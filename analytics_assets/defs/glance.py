@@ -2,8 +2,8 @@
 
 The labels are short, because the longest one takes its width from every value.
 
-The bars are drawn here. The SVG of pygal is 58 kB where a page bears 15, and cutting that down took more code; Vega
-takes half a second to start.
+The bars are drawn here. The SVG of pygal has 58 kB, the UI allows 15, and cutting it down takes more code than drawing
+it with 10; Vega takes half a second to start.
 """
 
 import re
@@ -17,11 +17,11 @@ import dagster as dg
 from analytics_assets.defs.picture import BLUE, GREEN, GREY, ORANGE, embedded, svg, text
 from analytics_assets.load.dialect import SqlClient
 
-INLINE = 1000  # characters of Markdown from which on the UI shows a link instead
-MONTHS = 24  # at most in a chart: the UI loads those of a hundred materializations for one page
-NAME, BAR = 31, 10  # characters of the longest name, of the longest bar
-EIGHTHS = ("", *"▏▎▍▌▋▊▉")  # of a bar's last character
-WIDTH, LEFT, RIGHT, TOP, FOOT = 600, 70, 590, 34, 220  # of a chart and of the bars in it, in pixels
+INLINE = 1000  # characters of Markdown from which on the UI shows only a link
+MONTHS = 24  # at most in a chart, because one page of the UI loads the charts of 100 materializations
+NAME, BAR = 31, 10  # characters of the longest name and the longest bar
+EIGHTHS = ("", *"▏▎▍▌▋▊▉")  # the last character of a bar
+WIDTH, LEFT, RIGHT, TOP, FOOT = 600, 70, 590, 34, 220  # pixels: the chart's width, and where its bars are
 CENTRED = ' text-anchor="middle"'
 STATUSES = {"completed": GREEN, "in progress": BLUE, "not started": GREY, "overdue": ORANGE}
 LEARNERS = {"nothing overdue": BLUE, "something overdue": ORANGE}
@@ -79,7 +79,7 @@ def of(client: SqlClient, mart: str) -> dict[str, Any]:
 
 
 def bars(rows: Iterable[Sequence[Any]]) -> str:
-    """Name, number, of how many, as a Markdown table; fewer where they would be too long for one in place."""
+    """Rows (name, number, total) as a Markdown table with bars, without the last ones if it would be too long."""
     lines, rows = ["| training | overdue | of | |", "| :-- | --: | --: | :-- |"], list(rows)
     for name, number, of in rows:
         words = " ".join(name.split())

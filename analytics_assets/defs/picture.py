@@ -10,16 +10,16 @@ from statistics import mean
 from analytics_assets.marts.lineage import Lineage, Source
 
 GREY, BLUE, ORANGE, GREEN = "#767676", "#0072b2", "#d55e00", "#009e73"
-ROW, BOX, GAP, ARC = 20, 220, 190, 70  # heights and widths in pixels
+ROW, BOX, GAP, ARC = 20, 220, 190, 70  # pixels: height of a row, widths of a box, between boxes and left of them
 
 
 def embedded(svg: str, title: str) -> str:
-    """The picture in Markdown, in the only form that the UI does not strip."""
+    """The picture in Markdown, in the only form that the UI does not remove."""
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
 def svg(width: float, height: float, drawn: Iterable[str]) -> str:
-    """The picture of these elements, in pixels; without a background, since the UI has a light and a dark one."""
+    """An SVG of these elements, its size in pixels; without a background, because the UI has a light and a dark one."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'font-family="sans-serif" font-size="12" fill="none" stroke-width="1.3">{"".join(drawn)}</svg>'
@@ -27,14 +27,14 @@ def svg(width: float, height: float, drawn: Iterable[str]) -> str:
 
 
 def text(x: float, y: float, words: str, style: str = "") -> str:
-    """Text whose middle is at this height."""
+    """Text, vertically centred at `y`."""
     return f'<text x="{x:g}" y="{y + 4:g}" fill="{GREY}"{style}>{words}</text>'
 
 
 def lineage(read: Lineage) -> str:
-    """The lineage as SVG: sources on the left, the mart's columns on the right, matched keys joined by dashes."""
+    """The lineage as SVG: sources on the left, the mart's columns on the right, dashed lines between join keys."""
     targets = {column: index for index, column in enumerate(read.columns)}
-    # Each source is as far down as its targets are in the mean, and so are tables: lines that cross are few.
+    # Sources, and tables, are ordered by the mean position of their targets, so that few lines cross.
     ends: dict[Source, list[int]] = {key: [] for pair in read.keys for key in pair}
     for column, sources in read.columns.items():
         for source in sources:
@@ -69,7 +69,7 @@ def lineage(read: Lineage) -> str:
 
 
 def _box(x: float, y: float, title: str, names: Iterable[str]) -> str:
-    """A frame with a title and a row a name."""
+    """A frame with a title and one row per name."""
     rows = [text(x + 10, y + (row + 1.5) * ROW, name) for row, name in enumerate(names)]
     frame = f'<rect x="{x}" y="{y + 1}" width="{BOX}" height="{(len(rows) + 1) * ROW + 3}" rx="4" stroke="{GREY}"/>'
     return "".join([frame, text(x + 10, y + ROW / 2 + 2, title, ' font-weight="bold"'), *rows])
