@@ -9,7 +9,6 @@ it with 10; Vega takes half a second to start.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -20,7 +19,6 @@ from analytics_assets.load.dialect import SqlClient
 INLINE = 1000  # characters of Markdown from which on the UI shows only a link
 MONTHS = 24  # at most in a chart, because one page of the UI loads the charts of 100 materializations
 NAME, BAR = 31, 10  # characters of the longest name and the longest bar
-EIGHTHS = ("", *"▏▎▍▌▋▊▉")  # the last character of a bar
 WIDTH, LEFT, RIGHT, TOP, FOOT = 600, 70, 590, 34, 220  # pixels: the chart's width, and where its bars are
 CENTRED = ' text-anchor="middle"'
 STATUSES = {"completed": GREEN, "in progress": BLUE, "not started": GREY, "overdue": ORANGE}
@@ -28,11 +26,11 @@ LEARNERS = {"nothing overdue": BLUE, "something overdue": ORANGE}
 
 
 def _registrations_enriched(client: SqlClient) -> dict[str, Any]:
-    counts = client.execute_sql(
+    query = (
         "SELECT date_trunc('month', created_at AT TIME ZONE 'UTC'), replace(status, '_', ' '), count(*) "
         "FROM registrations_enriched GROUP BY 1, 2 ORDER BY 1, 2"
     )
-    counts = counts or []
+    counts = client.execute_sql(query) or []
     return {
         "status_chart": chart("Registrations by month and status", counts, STATUSES),
         **{status: sum(n for _, of, n in counts if of == status) for status in ("completed", "overdue")},
@@ -49,28 +47,24 @@ def _training_outcomes(client: SqlClient) -> dict[str, Any]:
 
 
 def _learner_progress(client: SqlClient) -> dict[str, Any]:
-    counts = client.execute_sql(
+    query = (
         "SELECT date_trunc('month', last_activity_at AT TIME ZONE 'UTC'), "
         "CASE WHEN overdue > 0 THEN 'something overdue' ELSE 'nothing overdue' END, count(*), "
         "count(CASE WHEN at_risk > 0 THEN 1 END) FROM learner_progress GROUP BY 1, 2 ORDER BY 1, 2"
     )
-    counts = counts or []
+    counts = client.execute_sql(query) or []
     return {
-        "activity_chart": chart(
-            "Learners by the month they were last active in", [row[:3] for row in counts], LEARNERS
-        ),
+        "activity_chart": chart("Learners by month of last activity", [row[:3] for row in counts], LEARNERS),
         "learners_overdue": sum(n for _, of, n, _ in counts if of == "something overdue"),
         "learners_at_risk": sum(at_risk for *_, at_risk in counts),
     }
 
 
-GLANCE: Mapping[str, Callable[[SqlClient], dict[str, Any]]] = MappingProxyType(
-    {
-        "registrations_enriched": _registrations_enriched,
-        "training_outcomes": _training_outcomes,
-        "learner_progress": _learner_progress,
-    }
-)
+GLANCE: Mapping[str, Callable[[SqlClient], dict[str, Any]]] = {
+    "registrations_enriched": _registrations_enriched,
+    "training_outcomes": _training_outcomes,
+    "learner_progress": _learner_progress,
+}
 
 
 def of(client: SqlClient, mart: str) -> dict[str, Any]:
@@ -84,8 +78,7 @@ def bars(rows: Iterable[Sequence[Any]]) -> str:
     for name, number, of in rows:
         words = " ".join(name.split())
         plain = re.sub(r"([^\w ,.:;/-])", r"\\\1", words[:NAME]) + "…" * (len(words) > NAME)
-        whole, eighths = divmod(max(1, round(8 * BAR * number / rows[0][1])), 8)
-        lines.append(f"| {plain} | {number} | {of} | {'█' * whole}{EIGHTHS[eighths]} |")
+        lines.append(f"| {plain} | {number} | {of} | {'█' * max(1, round(BAR * number / rows[0][1]))} |")
     while len("\n".join(lines)) >= INLINE:
         lines.pop()
     return "\n".join(lines) if rows else "Nothing is overdue."

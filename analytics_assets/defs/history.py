@@ -84,9 +84,7 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     # NOT_STARTED: a run of `make run` that was interrupted before its first step.
     unfinished = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        process = (
-            "" if run.parent_run_id else run.tags.get(PROCESS_TAG, "")
-        )  # a re-executed run has the tags of the first
+        process = "" if run.parent_run_id else run.tags.get(PROCESS_TAG, "")  # a re-execution copies the tags
         if _is_gone(process):
             why = f"Process {process}, which executed this run, is gone."
         elif run.status == dg.DagsterRunStatus.STARTED and _is_disowned(run):
@@ -108,7 +106,12 @@ def this_process() -> str:
 def _is_gone(process: str) -> bool:
     """Whether this was a process of this machine and has ended. Of another machine's process nothing is known."""
     machine, _, number = process.rpartition("/")
-    return machine == socket.gethostname() and not _is_alive(int(number))
+    if machine == socket.gethostname():
+        try:
+            os.kill(int(number), 0)
+        except OSError as error:  # for a living process of another user a PermissionError
+            return isinstance(error, ProcessLookupError)
+    return False
 
 
 def _is_disowned(run: dg.DagsterRun) -> bool:
@@ -120,16 +123,6 @@ def _is_disowned(run: dg.DagsterRun) -> bool:
         return not code_server_has(run, where["host"], where["port"])
     except dg.DagsterError:  # nothing answers there
         return False
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def failure_text(event: dg.DagsterEvent) -> str:

@@ -22,9 +22,7 @@ SYNCS = Table(
     "One row per complete sync of a resource.",
     (
         Column("resource", TEXT, "Resource that was read.", nullable=False),
-        Column(
-            "started_at", TIME, "Start of the sync, which is the `_last_seen_at` of the rows it saw.", nullable=False
-        ),
+        Column("started_at", TIME, "Start of the sync; the `_last_seen_at` of the rows it saw.", nullable=False),
         Column("finished_at", TIME, "When its rows were loaded.", nullable=False),
         Column(
             "window_start",
@@ -36,17 +34,8 @@ SYNCS = Table(
         Column("rejected", COUNT, "Rows that could not be read.", nullable=False),
         Column("deleted", COUNT, "Rows found to be deleted.", nullable=False),
         Column("pages", COUNT, "Pages read.", nullable=False),
-        Column(
-            "resumed_pages",
-            COUNT,
-            "Of these, pages kept from an interrupted sync. A sync with such pages infers no deletions.",
-        ),
-        Column(
-            "calls",
-            COUNT,
-            "Requests sent by the successful try, including retries.",
-            nullable=False,
-        ),
+        Column("resumed_pages", COUNT, "Of these, kept from an interrupted sync; with any, no deletions are inferred."),
+        Column("calls", COUNT, "Requests sent by the successful try, including retries.", nullable=False),
     ),
 )
 LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SYNCS)}

@@ -46,11 +46,7 @@ MARTS: Mapping[str, Table] = {
                     nullable=False,
                 ),
                 Column("days_to_complete", COUNT, "Days from registration to completion, by UTC date."),
-                Column(
-                    "days_overdue",
-                    COUNT,
-                    "Days from the due time of an overdue registration to the last rebuild, by UTC date.",
-                ),
+                Column("days_overdue", COUNT, "Days from due time to last rebuild, by UTC date; null if not overdue."),
                 Column("has_user", BOOLEAN, "Whether the learner is in `users`.", nullable=False),
                 Column("has_training", BOOLEAN, "Whether the content is in `trainings`.", nullable=False),
             ),
@@ -68,13 +64,11 @@ MARTS: Mapping[str, Table] = {
                 Column("in_progress", COUNT, "Of these, started, and neither completed nor overdue.", nullable=False),
                 Column("completed", COUNT, "Of these, completed.", nullable=False),
                 Column("overdue", COUNT, "Of these, not completed and past the due time.", nullable=False),
-                Column(
-                    "completion_rate", NUMBER, "Completed share of the registrations, 0 to 1; null if there are none."
-                ),
+                Column("completion_rate", NUMBER, "Completed share of registrations, 0 to 1; null if there are none."),
                 Column(
                     "pass_rate",
                     NUMBER,
-                    "Passed share of the registrations that are passed or failed, 0 to 1; null if there are none.",
+                    "Passed share of registrations that are passed or failed, 0 to 1; null if there are none.",
                 ),
                 Column("mean_score", NUMBER, "Mean score of the registrations that have one."),
                 Column("median_score", NUMBER, "Median score of the registrations that have one."),
@@ -91,16 +85,11 @@ MARTS: Mapping[str, Table] = {
                 _like("users", "display_name", "user_display_name"),
                 _like("users", "email", "user_email"),
                 _like("users", "segments", "user_segments"),
-                Column(
-                    "registrations", COUNT, "Registrations of the learner, for content of any kind.", nullable=False
-                ),
+                Column("registrations", COUNT, "Registrations of the learner, for any content.", nullable=False),
                 Column("completed", COUNT, "Of these, completed.", nullable=False),
                 Column("overdue", COUNT, "Of these, not completed and past the due time.", nullable=False),
                 Column(
-                    "at_risk",
-                    COUNT,
-                    "Of these, due within 30 days by UTC date, and neither completed nor overdue.",
-                    nullable=False,
+                    "at_risk", COUNT, "Of these, due within 30 days (UTC) and not completed or overdue.", nullable=False
                 ),
                 Column("certificates_awarded", COUNT, "Certifications the learner was awarded.", nullable=False),
                 Column(

@@ -30,15 +30,8 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
             *columns,
             Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
             Column(LAST_SEEN_AT, TIME, "Start of the sync that last saw the row.", nullable=False),
-            Column(
-                DELETED_AT, TIME, "When a second complete sync in a row had not seen the row; null if it still exists."
-            ),
-            Column(
-                PAGE,
-                COUNT,
-                "Page of the API on which that sync saw the row, from 1; only in the warehouse.",
-                nullable=False,
-            ),
+            Column(DELETED_AT, TIME, "When a second complete sync in a row had not seen the row; null if it exists."),
+            Column(PAGE, COUNT, "Page on which that sync saw the row, from 1; only in the warehouse.", nullable=False),
         ),
     )
 
@@ -98,7 +91,7 @@ RESOURCES: Mapping[str, Table] = {
             Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
             Column("user_id", ID, "Learner; refers to `users.id`.", lifted_from="user"),
             Column("content", JSON, "The content as the API embeds it, an object.", personal=True),
-            Column("content_id", ID, "Content; refers to `trainings.id` if it is a training.", lifted_from="content"),
+            Column("content_id", ID, "Content; refers to `trainings.id` for a training.", lifted_from="content"),
         ),
         _resource(
             "certifications",
