@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 import requests
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
 from analytics_assets.defs import history
 from analytics_assets.defs.checked import checked
+from analytics_assets.defs.dagster_private import job_origin
 from analytics_assets.defs.report import failures_of, report
 from analytics_assets.extract.access import InsecureUrl, check, shown
 from analytics_assets.extract.threads import in_thread
@@ -83,10 +83,7 @@ def dagster(home: Path) -> Iterator[dg.DagsterInstance]:
     with ExitStack() as stack:
         with FileLock(home / "instance.lock"):
             instance = stack.enter_context(dg.DagsterInstance.get())
-        # Of the code location that workspace.yaml names, or the UI lists no run of this process under its job, and
-        # cannot repeat one from its failure.
-        origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("analytics_assets"), "__repository__")
-        job = origin.get_job_origin("analytics_job")
+        job = job_origin("analytics_assets", "analytics_job")  # of the code location that workspace.yaml names
         setattr(instance, "create_run_for_job", partial(instance.create_run_for_job, remote_job_origin=job))  # noqa: B010
         yield instance
 

@@ -43,7 +43,7 @@ def test_a_broken_resource_is_named_last(api: ContractApi, query: Query) -> None
     assert code == 1
     assert re.search(r"^users +failed$", output, re.MULTILINE)
     assert re.search(r"^registrations_enriched +1 ", output, re.MULTILINE), "the join is made from what is there"
-    assert "WARN: registrations_enriched.parents_are_up_to_date: users could not be made on 20" in output
+    assert "WARN: registrations_enriched.parents_are_up_to_date: users was not updated on 20" in output
     last = output.rstrip().splitlines()[-1]
     assert last.strip().startswith(f"users was not loaded: HTTP 403 from {api.url}/v1/users?per_page=100&page=1; check")
     assert os.environ["API_KEY"] not in output + progress

@@ -1,4 +1,4 @@
-"""Asset checks: what must hold of each table, asked in SQL; the answers carry counts and ids, no values."""
+"""Asset checks: what must hold for each table, in SQL. The results contain counts and ids, and no values."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,9 +18,9 @@ FAR_FUTURE = "2100-01-01 00:00:00+00:00"
 
 
 class Claim(NamedTuple):
-    """A claim about one table. `offenders` is SQL that gives the keys of the rows that break it, in a column `id`.
+    """A claim about one table. `offenders` is SQL that returns the keys of the rows that violate it, as `id`.
 
-    `read` is SQL that counts the rows it is about where those are not the table's, but what the last sync has read.
+    `read` is SQL that counts the rows of the claim, if these are the rows the last sync read and not the table's.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Claim(NamedTuple):
 
 
 def _claims_of(table: Table) -> Iterator[Claim]:
-    """What the declaration of any table promises."""
+    """The claims that follow from the declaration of a table."""
     name, key = table.name, table.key
     yield Claim(
         f"{key}_is_a_key",
         table,
-        f"Every row has a `{key}`, and no other row has the same.",
+        f"`{key}` is unique and never null.",
         f"SELECT {key} AS id FROM {name} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL",
     )
     if times := table.names(TIME):
@@ -45,7 +45,7 @@ def _claims_of(table: Table) -> Iterator[Claim]:
         yield Claim(
             "times_are_not_in_the_far_future",
             table,
-            f"No time is later than {FAR_FUTURE[:10]}: such a time was read in the wrong unit.",
+            f"No time is after {FAR_FUTURE[:10]}. A later one was read in the wrong unit.",
             f"SELECT {key} AS id FROM {name} WHERE {late}",
             dg.AssetCheckSeverity.WARN,
         )
@@ -55,13 +55,13 @@ ENRICHED = MARTS["registrations_enriched"]
 
 
 def _totals_agree(mart: Table, parent: str) -> Claim:
-    """What a mart counts for each row of `parent` that is not deleted is what `registrations_enriched` holds."""
+    """The mart's counts per row of `parent` that is not deleted are those of `registrations_enriched`."""
     counted = "count(CASE WHEN status = '{0}' THEN 1 END) AS {0}"
     columns = ("registrations", "completed", "overdue")
     return Claim(
         "totals_agree",
         mart,
-        f"Registrations, completed and overdue ones are as many as in `{ENRICHED.name}`, for each row of `{parent}`.",
+        f"Per row of `{parent}`, all counts of registrations are those of `{ENRICHED.name}`.",
         f"SELECT coalesce(m.{mart.key}, r.{mart.key}) AS id FROM {mart.name} AS m FULL JOIN "
         f"(SELECT {mart.key}, count(*) AS registrations, {counted.format('completed')}, {counted.format('overdue')} "
         f"FROM {ENRICHED.name} WHERE {mart.key} IN (SELECT id FROM {parent} WHERE _deleted_at IS NULL) GROUP BY 1) "
@@ -75,7 +75,7 @@ CLAIMS: list[Claim] = [
         Claim(
             "rows_are_readable",
             table,
-            "The last sync could read every row; those it could not are in `rejected_rows`.",
+            "The last sync could read every row. Those it could not read are in `rejected_rows`.",
             "SELECT coalesce(id, 'one without id') || ': ' || reason AS id "
             f"FROM rejected_rows WHERE resource = '{name}'",
             dg.AssetCheckSeverity.WARN,
@@ -87,7 +87,7 @@ CLAIMS: list[Claim] = [
     Claim(
         "has_every_registration_once",
         ENRICHED,
-        "There are exactly as many rows as registrations that are not deleted, and the same ones.",
+        "There is exactly one row per registration that is not deleted.",
         "SELECT coalesce(r.id, e.id) AS id "
         "FROM (SELECT id, count(*) AS n FROM registrations WHERE _deleted_at IS NULL GROUP BY id) AS r "
         "FULL JOIN (SELECT registration_id AS id, count(*) AS n FROM registrations_enriched GROUP BY 1) AS e "
@@ -96,14 +96,14 @@ CLAIMS: list[Claim] = [
     Claim(
         "users_are_matched",
         ENRICHED,
-        "Every registration's learner is in `users`; one who has been removed is not.",
+        "The learner of every registration is in `users`. Fails for a removed learner.",
         "SELECT registration_id AS id FROM registrations_enriched WHERE NOT has_user",
         dg.AssetCheckSeverity.WARN,
     ),
     Claim(
         "trainings_are_matched",
         ENRICHED,
-        "Every registration's content is in `trainings`; a path or a resource is not.",
+        "The content of every registration is in `trainings`. Fails for paths and other content that is no training.",
         "SELECT registration_id AS id FROM registrations_enriched WHERE NOT has_training",
         dg.AssetCheckSeverity.WARN,
     ),
@@ -117,14 +117,14 @@ CURRENT = "parents_are_up_to_date"
 
 
 def _checks(table: Table) -> dg.AssetChecksDefinition:
-    """All claims about one table, asked over one connection after the table has been made."""
+    """All checks of one table, run over one connection after the table was made."""
     claims = [claim for claim in CLAIMS if claim.table is table]
     specs = [dg.AssetCheckSpec(claim.name, asset=table.name, description=claim.description) for claim in claims]
     if table.name in RESOURCES:
-        promise = "Since the sync before, the API has no new field, and no column has become null in every row."
+        promise = "Since the previous sync, the API has no new field, and no column has become null in all rows."
         specs.append(dg.AssetCheckSpec(UNCHANGED, asset=table.name, description=promise))
     else:
-        promise = "The last sync of each table this one is made from succeeded."
+        promise = "The last sync of every upstream table succeeded."
         specs.append(dg.AssetCheckSpec(CURRENT, asset=table.name, description=promise))
 
     @dg.multi_asset_check(name=f"{table.name}_checks", specs=specs, can_subset=True)
@@ -146,7 +146,7 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
 
 
 def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
-    """What SQL says to a claim, with the number of offenders and a few of them."""
+    """The result of a claim, with the number of rows that violate it and a few of their keys."""
     examples = f"SELECT id, count(*) OVER () FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}"
     offenders = client.execute_sql(examples) or []
     what = "rows"
@@ -158,7 +158,7 @@ def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
         asset_key=claim.table.name,
         check_name=claim.name,
         severity=claim.severity,
-        description=f"Broken by {count:,} of {rows:,} {what}, such as {ids}."
+        description=f"Violated by {count:,} of {rows:,} {what}, such as {ids}."
         if count
         else f"Holds for {rows:,} {what}.",
         metadata={"offending_rows": count, "rows": rows, "examples": ids or "none"},
@@ -166,8 +166,8 @@ def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
 
 
 def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResult:
-    """Compares what the last two syncs have noted of the API's fields."""
-    notes: dict[str, list[str]] = {"new fields": [], "empty from now on": []}
+    """Compares the API's fields as of the last two syncs."""
+    notes: dict[str, list[str]] = {"new fields": [], "now null in all rows": []}
     made = history.materializations(instance, table.name, 2)
     if len(made) == 2 and made[0].metadata.get("api") == made[1].metadata.get("api"):
         for note, label in zip(notes, ("extra_fields", "empty_columns"), strict=True):
@@ -184,7 +184,7 @@ def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResul
 
 
 def _current(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResult:
-    """Warns which parent could not be made last time, and of when its rows are."""
+    """Warns of every upstream table that its last run did not update, with the time of its rows."""
     notes = history.behind(instance, lineage.sources(table.name))
     return dg.AssetCheckResult(
         passed=not notes,

@@ -1,7 +1,7 @@
-"""What an asset's page shows of a table's rows: two of them, and what is in each column.
+"""What an asset's page shows of a table's rows: two sample rows, and a profile of each column.
 
-Each is a Markdown table with a row a column, short enough for the UI to draw it in place. Personal data does not leave
-the warehouse for it.
+Both are Markdown tables with one row per column, short enough for the UI to show them in place. They contain no
+personal data: the queries leave it out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,19 +15,18 @@ from analytics_assets.load.dialect import SqlClient
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import BOOLEAN, ID, JSON, Column, Table
 
-MOST_CHARACTERS = 999  # of Markdown; of a longer one the UI shows but a link
-NAMES = (24, 16)  # characters, 16 beside the long keys of dagster-dlt: a wider table is cut off on a laptop
-WIDTHS = (18, 16, 14, 12, 10)  # of a value, the first at which the table is short enough
-JSON_WIDTH = 12  # of JSON, which is one word: two of 18 characters are wider than the page
-FEW_ROWS = 10_000  # in which distinct values are counted; among more they are estimated
+NAMES = (24, 16)  # characters of a column's name, 16 beside the long metadata keys of dagster-dlt
+WIDTH, ALL_WIDTHS = 18, 280  # characters of one value; of one value per line, which keeps 21 columns below 1,000 in all
+JSON_WIDTH = 12  # characters of JSON, which does not wrap: two values of 18 are wider than the page
+FEW_ROWS = 10_000  # up to this many rows distinct values are counted, else estimated
 MASK = "•••"
 UNBROKEN_HYPHEN = "\u2011"  # or a narrow table breaks a date into three lines
 MARKUP = str.maketrans({"|": "¦", "`": "'"})
-Line = tuple[list[str], Sequence[Any]]  # of a table: what is shown as it is, and values of the warehouse
+Line = tuple[list[str], Sequence[Any]]  # cells that are shown as they are, and values of the warehouse
 
 
 def of(client: SqlClient, table: Table, rows: int) -> dict[str, dg.MarkdownMetadataValue]:
-    """Preview and profile of a table that has this number of rows, as metadata."""
+    """Preview and profile of a table with this number of rows, as metadata."""
     if not rows:
         return {"preview": dg.MetadataValue.md("The table has no rows.")}
     preview = inline("column|a row|another", _preview(client, table))
@@ -36,9 +35,9 @@ def of(client: SqlClient, table: Table, rows: int) -> dict[str, dg.MarkdownMetad
 
 
 def _preview(client: SqlClient, table: Table) -> Iterator[Line]:
-    """The columns, and their values in the two fullest of a hundred rows. The query itself masks personal data.
+    """Each column with its values in two of the first hundred rows, those with the fewest nulls.
 
-    So it does the ids of others: where the API embeds a learner as a bare value, that is the id, be it an address.
+    The query masks personal data, and ids of other tables, since an answer of the API may have an address there.
     """
     masked = f"CASE WHEN {{}} IS NULL THEN NULL ELSE '{MASK}' END"
     hidden = {c.name for c in table.columns if c.personal or (c.type is ID and c.name != table.key)}
@@ -51,10 +50,10 @@ def _preview(client: SqlClient, table: Table) -> Iterator[Line]:
 
 
 def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
-    """The columns with share of nulls, distinct values, least and greatest, all from one pass over the table.
+    """Each column with its share of nulls, its distinct values, its least and its greatest, all from one query.
 
-    Ids, JSON and personal data have no least and greatest: those would mislead, say nothing, or tell on somebody. Of a
-    boolean the share that is true says more than that there are two values.
+    Ids, JSON and personal data have no least and greatest: these would mislead, mean nothing, or identify somebody. A
+    boolean has the share of true values instead.
     """
     estimated = rows > FEW_ROWS and _can_estimate(client)
     # `count(DISTINCT ...)` for each column would take twice as long.
@@ -73,7 +72,7 @@ def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
 
 
 def _can_estimate(client: SqlClient) -> bool:
-    """Whether the warehouse can estimate; one that cannot counts, which takes it seconds for a million rows."""
+    """Whether the warehouse can estimate distinct values. Counting them takes seconds for a million rows."""
     try:
         client.execute_sql("SELECT approx_count_distinct(1)")
     except DatabaseException:
@@ -82,7 +81,7 @@ def _can_estimate(client: SqlClient) -> bool:
 
 
 def _parts(column: Column, distinct: str) -> Iterator[str]:
-    """What is asked about a column: how many values there are, distinct or true ones, the least and the greatest."""
+    """The expressions for one column: number of values, of distinct or true ones, least and greatest value."""
     yield "count({})"
     yield {BOOLEAN: "sum(CASE WHEN {} THEN 1 ELSE 0 END)", JSON: "NULL"}.get(column.type, distinct)
     yield from ("NULL", "NULL") if column.personal or column.type in (ID, JSON, BOOLEAN) else ("min({})", "max({})")
@@ -93,28 +92,25 @@ def _name(table: Table, column: Column) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    """The share of `part`; 0 % only if it is none of it."""
+    """The share of `part`, which is 0 % only for none and "all" only for all."""
     return "all" if part == whole else f"{min(99, max(int(part > 0), round(100 * part / whole)))}%"
 
 
 def _about(number: int) -> str:
-    """An estimate, to two digits."""
+    """An estimate, rounded to two digits."""
     return f"~{round(number, min(0, 2 - len(str(number)))):,}"
 
 
 def inline(header: str, lines: Iterable[Line]) -> str:
-    """A Markdown table with the widest values at which the UI still draws it in place."""
-    lines, text = [*lines], ""
-    for width in WIDTHS:
-        rows = ("|".join([*cells, *(_value(value, width) for value in values)]) for cells, values in lines)
-        text = "\n".join([header, "|".join("-" * len(header.split("|"))), *rows])
-        if len(text) <= MOST_CHARACTERS:
-            break
-    return text
+    """A Markdown table. Values are cut, because the UI shows one of 1,000 characters only as a link."""
+    lines = [*lines]
+    width = min(WIDTH, ALL_WIDTHS // max(1, len(lines)))
+    rows = ("|".join([*cells, *(_value(value, width) for value in values)]) for cells, values in lines)
+    return "\n".join([header, "|".join("-" * len(header.split("|"))), *rows])
 
 
 def _value(value: Any, width: int) -> str:
-    """A value, texts in `width` characters and as code: nothing in them is markup, be it a link or a picture."""
+    """A value as a cell. Texts are cut to `width` and shown as code, so that no link or picture in them is rendered."""
     match value:
         case None:
             return ""

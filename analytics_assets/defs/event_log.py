@@ -1,7 +1,7 @@
-"""Where Dagster keeps its events: its own SQLite files, which stay open while they are in use.
+"""Dagster's event log in SQLite, with its files kept open.
 
-Named in `dagster.yaml`. A run asks its two files some 550 times; to open and close them each time takes as long as
-all else that Dagster does for a run.
+`dagster.yaml` names it. A run uses its two files about 550 times; opening and closing them each time would take as
+long as everything else that Dagster does for a run.
 """
 
 import os
@@ -13,34 +13,35 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy
-from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._serdes import ConfigurableClassData
 
-BUSY_SECONDS = 30  # for another process that writes
-OPEN_FILES = 4  # one that all runs share, and those of the newest runs
+from analytics_assets.defs.dagster_private import SqliteEventLogStorage
+from analytics_assets.settings import find
+
+BUSY_SECONDS = 30  # to wait while another process writes
+OPEN_FILES = 4  # the file that all runs share, and those of the newest runs
 
 
 class EventLog(SqliteEventLogStorage):
-    """Dagster's event log, in the folder that it has in the Dagster home by default."""
+    """The event log in its default folder of the Dagster home."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "EventLog":
-        return cls(str(Path(os.environ["DAGSTER_HOME"], "history", "runs")), inst_data)
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> "EventLog":
+        return cls(str(Path(find("DAGSTER_HOME"), "history", "runs")), inst_data)
 
     @cached_property
     def _engines(self) -> dict[str, sqlalchemy.Engine]:
-        """By file, the one used last at the end."""
+        """One engine per file, the last used one at the end."""
         return {}
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
         if shard not in self._initialized_dbs:
             with super()._connect(shard):
-                pass  # makes the file
+                pass  # creates the file
         with self._db_lock, self._engine(shard).begin() as connection:
             yield connection
 
@@ -52,7 +53,7 @@ class EventLog(SqliteEventLogStorage):
         return engine
 
     def store_event(self, event: dg.EventLogEntry) -> None:
-        """Store an event, and touch its run's file: the UI follows a run by that, and SQLite writes beside it first."""
+        """Store an event and touch its run's file, which the UI watches: SQLite writes to a log beside it first."""
         super().store_event(event)
         os.utime(self.path_for_shard(event.run_id))
 
@@ -65,6 +66,6 @@ class EventLog(SqliteEventLogStorage):
 
 def _made(url: str) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-    # Nothing is lost when a process is killed; when the machine is, at most the last events are.
+    # A killed process loses nothing; a crash of the machine loses the last events at most.
     sqlalchemy.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
     return engine

@@ -1,4 +1,4 @@
-"""Questions to Dagster's history of an asset: its last success, its last try, what went wrong, what is outdated."""
+"""What Dagster's history says of an asset: its last success, its last try, why that failed, whether it is outdated."""
 
 import json
 import os
@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster import AutomationCondition
-from dagster._core.errors import DagsterUserCodeUnreachableError
+
+from analytics_assets.defs.dagster_private import code_server_has
 
 WHEN = "%Y-%m-%d %H:%M UTC"
 PROCESS_TAG = ".dagster/analytics_assets/process"  # hidden in the UI; the value names machine and process
-SERVER_TAG = ".dagster/grpc_info"  # Dagster's own: the code server that has launched a run as a process of its own
+SERVER_TAG = ".dagster/grpc_info"  # set by Dagster: the code server that launched the run
 
 
 class Materialization(NamedTuple):
-    """When an asset was made (UTC), by which run, with what metadata and tags, and its number in the history."""
+    """One materialization of an asset: its time (UTC), run, metadata, tags, and number in the history."""
 
     time: datetime
     run_id: str
@@ -27,13 +28,13 @@ class Materialization(NamedTuple):
     number: int
 
     def read(self, parent: str) -> int:
-        """The number of the parent's materialization that it was made from: Dagster notes it when a step begins."""
+        """The number of the parent's materialization it was made from, as Dagster notes it when a step begins."""
         noted = self.tags.get(f"dagster/input_event_pointer/{parent}", str(self.number))
         return int(noted) if noted.isdigit() else 0
 
 
 def materializations(instance: dg.DagsterInstance, name: str, most: int) -> list[Materialization]:
-    """The newest materializations of the asset, the newest first."""
+    """The `most` newest materializations of the asset, newest first."""
     found = []
     for record in instance.fetch_materializations(dg.AssetKey(name), limit=most).records:
         made = record.asset_materialization
@@ -49,18 +50,18 @@ def last_materialization(instance: dg.DagsterInstance, name: str) -> Materializa
 
 
 def rows_known(sync: Materialization) -> int:
-    """How many rows the API had, as far as a sync of a resource tells; a window by itself does not."""
+    """The number of rows of the API as of this sync. A sync of a window has it from the last full one."""
     return int(sync.metadata.get("rows_known", sync.metadata.get("rows_read", 0)))
 
 
 def last_run(instance: dg.DagsterInstance, name: str, but: str = "") -> dg.DagsterRun | None:
-    """The newest run that was to make the asset, finished or not; None where it is the one with the id `but`."""
+    """The newest run that was planned to make the asset, finished or not; None if its id is `but`."""
     planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
     return instance.get_run_by_id(planned.run_id) if planned and planned.run_id != but else None
 
 
 def behind(instance: dg.DagsterInstance, parents: Iterable[str]) -> dict[str, str]:
-    """Those of `parents` that could not be made last time, each with when that was and of when its rows are."""
+    """Those of `parents` that their last run did not update, each with the times of that run and of its rows."""
     notes = {}
     for parent in parents:
         loaded = last_materialization(instance, parent)
@@ -68,22 +69,22 @@ def behind(instance: dg.DagsterInstance, parents: Iterable[str]) -> dict[str, st
         if loaded and run and run.is_failure_or_canceled:
             [tried] = instance.get_run_records(dg.RunsFilter([run.run_id]))
             notes[parent] = (
-                f"could not be made on {tried.create_timestamp:{WHEN}}; its rows are of {loaded.time:{WHEN}}"
+                f"was not updated on {tried.create_timestamp:{WHEN}}; its rows are from {loaded.time:{WHEN}}"
             )
     return notes
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark as failed the runs whose process is gone, and give their ids.
+    """Mark the runs whose process is gone as failed; return their ids.
 
-    Dagster itself watches a run that it has launched as long as its code server lives, and one of `make run` not at
-    all. A run that stays started for ever would keep everything waiting that waits for the assets it was making.
+    Dagster watches the runs it has launched, but only while their code server lives, and never those of `make run`. A
+    run that stays "started" would block whatever waits for its assets.
     """
     lost = []
-    # One of `make run` that was interrupted before its first step has not even started.
+    # NOT_STARTED: a run of `make run` that was interrupted before its first step.
     unfinished = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        process = "" if run.parent_run_id else run.tags.get(PROCESS_TAG, "")  # a repeated run has the tags of the first
+        process = "" if run.parent_run_id else run.tags.get(PROCESS_TAG, "")  # a re-execution copies the tags
         if _is_gone(process):
             why = f"Process {process}, which executed this run, is gone."
         elif run.status == dg.DagsterRunStatus.STARTED and _is_disowned(run):
@@ -91,7 +92,7 @@ def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
         else:
             continue
         now = instance.get_run_by_id(run.run_id)
-        if now and now.status in unfinished:  # it may have ended meanwhile
+        if now and now.status in unfinished:  # it may have ended in the meantime
             instance.report_run_failed(now, why)
             lost.append(run.run_id)
     return lost
@@ -103,40 +104,29 @@ def this_process() -> str:
 
 
 def _is_gone(process: str) -> bool:
-    """Whether it was a process of this machine, and is no more; of another machine's nothing is known."""
+    """Whether this was a process of this machine and has ended. Of another machine's process nothing is known."""
     machine, _, number = process.rpartition("/")
-    return machine == socket.gethostname() and not _is_alive(int(number))
+    if machine == socket.gethostname():
+        try:
+            os.kill(int(number), 0)
+        except OSError as error:  # for a living process of another user a PermissionError
+            return isinstance(error, ProcessLookupError)
+    return False
 
 
 def _is_disowned(run: dg.DagsterRun) -> bool:
-    """Whether a code server stands where the one was that launched the run, and does not know it."""
-    from dagster._grpc.client import DagsterGrpcClient  # not for every import of the definitions
-    from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-    from dagster._serdes import deserialize_value
-
+    """Whether the code server at the address that launched the run no longer knows it, because it was restarted."""
     where = json.loads(run.tags.get(SERVER_TAG, "{}"))
-    if not where.get("port"):  # one of `dagster dev`, which after a reload knows its newest runs only
+    if not where.get("port"):  # launched by `dagster dev`, which after a reload knows only its newest runs
         return False
     try:
-        client = DagsterGrpcClient(host=where["host"], port=where["port"])
-        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
-    except DagsterUserCodeUnreachableError:
+        return not code_server_has(run, where["host"], where["port"])
+    except dg.DagsterError:  # nothing answers there
         return False
-    return not deserialize_value(answer, CanCancelExecutionResult).can_cancel
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def failure_text(event: dg.DagsterEvent) -> str:
-    """What a person needs to know of a failed step: the description of its `dg.Failure`, else the error itself."""
+    """The description of the step's `dg.Failure`, else the error with the name of the step."""
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description
@@ -144,7 +134,7 @@ def failure_text(event: dg.DagsterEvent) -> str:
 
 
 def failure_cause(event: dg.DagsterEvent) -> str:
-    """What a `dg.Failure` gives as its cause, else the error; of one of this project's own, without its class."""
+    """The cause given by the `dg.Failure`, else the error, without its class if that is one of this project's."""
     data = event.step_failure_data
     if failure := data.user_failure_data:
         return str(failure.metadata["cause"].value if "cause" in failure.metadata else failure.description)
@@ -153,14 +143,13 @@ def failure_cause(event: dg.DagsterEvent) -> str:
 
 
 class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
-    """A table it is made from has been made since; or it was not made today (UTC), or never.
+    """True if a parent has been updated since the last try, or if there was no try today (UTC).
 
-    What depends on the day, such as what is overdue, is right only for the day on which it was made. A try that failed
-    counts like one that did not: what cannot be made is asked for once an update and once a day, not with every tick.
-    What it has blocked in its run is asked for without it.
+    Daily, because "overdue" depends on the day. A failed try counts as a try: an asset that cannot be made is requested
+    once per update and once per day, not on every tick. What was skipped because of it is requested without it.
 
-    This is a question to the history alone. Dagster's own conditions go by what has changed between two ticks, and
-    `since(newly_requested())`, so `eager()` too, forgets an update in the half minute after a request.
+    It looks only at the history. Dagster's own conditions compare two ticks, and `since(newly_requested())`, a part of
+    `eager()`, loses an update in the 30 seconds after a request.
     """
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
@@ -179,7 +168,7 @@ class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
 
 
 class _FailedTry(NamedTuple):
-    """When a run began that was to make the asset, its number in the history, and when its turn came if it did."""
+    """A failed try to make an asset: when its run began, its number in the history, and when the step began, or 0."""
 
     time: datetime
     number: int
@@ -190,7 +179,7 @@ class _FailedTry(NamedTuple):
 
 
 def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
-    """The newest try to make the asset; None if that one has made it."""
+    """The newest try to make the asset; None if it succeeded."""
     planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
     made = last_materialization(instance, name)
     run = instance.get_run_record_by_id(planned.run_id) if planned else None
@@ -202,9 +191,9 @@ def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
     )
 
 
-# What is made from a mart that is to be made is made in the same run.
+# What depends on a requested mart is made in the same run.
 requested = AutomationCondition.any_deps_match(AutomationCondition.will_be_requested())
-# Of parents, and of what a mart among them is made from: otherwise it would be made once before and once after it.
+# Also the parents of a parent mart: otherwise an asset would be made before that mart is rebuilt, and again after it.
 in_progress = AutomationCondition.in_progress()
 parents_in_progress = AutomationCondition.any_deps_match(in_progress | AutomationCondition.any_deps_match(in_progress))
 follow_parents = (

@@ -9,9 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from analytics_assets.defs import column_profile, history, picture
+from analytics_assets.defs import column_profile, glance, history, picture
 from analytics_assets.defs.catalog import MARTS_GROUP, asset_spec, column_lineage
-from analytics_assets.defs.glance import GLANCE
 from analytics_assets.load import statements
 from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.marts import lineage
@@ -47,7 +46,7 @@ def _asset(table: Table, warehouse: Warehouse) -> dg.AssetsDefinition:
             statements.refill(client, table, lineage.query(table.name))
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
             name = statements.full_name(client, table)
-            shown = {**GLANCE[table.name](client), **column_profile.of(client, table, rows)}
+            shown = {**glance.of(client, table.name), **column_profile.of(client, table, rows)}
         return dg.MaterializeResult(
             metadata={
                 **shown,

@@ -1,7 +1,6 @@
-"""Pictures for the UI: inks that read on its light and its dark ground, how a picture gets in, and lineage drawn.
+"""Pictures for the UI: colours that read on its light and its dark background, SVG, and the drawing of lineage.
 
-No library draws it: a graph of names and lines is a few strings, made whenever the definitions are loaded, where a
-charting library takes longer to import than all of them take. Charts of numbers are drawn by one, in `marts.glance`.
+A picture is a few strings. It is made whenever the definitions are loaded, which must not import a charting library.
 """
 
 from base64 import b64encode
@@ -11,18 +10,31 @@ from statistics import mean
 from analytics_assets.marts.lineage import Lineage, Source
 
 GREY, BLUE, ORANGE, GREEN = "#767676", "#0072b2", "#d55e00", "#009e73"
-ROW, BOX, GAP, ARC = 20, 220, 190, 70  # heights and widths in pixels
+ROW, BOX, GAP, ARC = 20, 220, 190, 70  # pixels: height of a row, widths of a box, between boxes and left of them
 
 
 def embedded(svg: str, title: str) -> str:
-    """The picture in Markdown, in the only form that the UI does not strip."""
+    """The picture in Markdown, in the only form that the UI does not remove."""
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
+def svg(width: float, height: float, drawn: Iterable[str]) -> str:
+    """An SVG of these elements, its size in pixels; without a background, because the UI has a light and a dark one."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="12" fill="none" stroke-width="1.3">{"".join(drawn)}</svg>'
+    )
+
+
+def text(x: float, y: float, words: str, style: str = "") -> str:
+    """Text, vertically centred at `y`."""
+    return f'<text x="{x:g}" y="{y + 4:g}" fill="{GREY}"{style}>{words}</text>'
+
+
 def lineage(read: Lineage) -> str:
-    """The lineage as SVG: sources on the left, the mart's columns on the right, matched keys joined by dashes."""
+    """The lineage as SVG: sources on the left, the mart's columns on the right, dashed lines between join keys."""
     targets = {column: index for index, column in enumerate(read.columns)}
-    # Each source is as far down as its targets are in the mean, and so are tables: lines that cross are few.
+    # Sources, and tables, are ordered by the mean position of their targets, so that few lines cross.
     ends: dict[Source, list[int]] = {key: [] for pair in read.keys for key in pair}
     for column, sources in read.columns.items():
         for source in sources:
@@ -49,23 +61,15 @@ def lineage(read: Lineage) -> str:
         drawn.append(f'<path d="{curve}" stroke="{ORANGE}" stroke-dasharray="5 3"/>')
     foot = max(top, (len(targets) + 1) * ROW + 12) + ROW / 2
     drawn += [
-        f'<path d="M{ARC} {foot}h30" stroke="{BLUE}"/>{_text(ARC + 38, foot, "value from")}',
+        f'<path d="M{ARC} {foot}h30" stroke="{BLUE}"/>{text(ARC + 38, foot, "value from")}',
         f'<path d="M{ARC + 130} {foot}h30" stroke="{ORANGE}" stroke-dasharray="5 3"/>'
-        f"{_text(ARC + 168, foot, 'rows matched by')}",
+        f"{text(ARC + 168, foot, 'rows matched by')}",
     ]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{right + BOX + 2}" height="{foot + ROW}" '
-        f'font-family="sans-serif" font-size="12" fill="none" stroke-width="1.3">{"".join(drawn)}</svg>'
-    )
+    return svg(right + BOX + 2, foot + ROW, drawn)
 
 
 def _box(x: float, y: float, title: str, names: Iterable[str]) -> str:
-    """A frame with a title and a row a name."""
-    rows = [_text(x + 10, y + (row + 1.5) * ROW, name) for row, name in enumerate(names)]
+    """A frame with a title and one row per name."""
+    rows = [text(x + 10, y + (row + 1.5) * ROW, name) for row, name in enumerate(names)]
     frame = f'<rect x="{x}" y="{y + 1}" width="{BOX}" height="{(len(rows) + 1) * ROW + 3}" rx="4" stroke="{GREY}"/>'
-    return "".join([frame, _text(x + 10, y + ROW / 2 + 2, title, ' font-weight="bold"'), *rows])
-
-
-def _text(x: float, y: float, text: str, style: str = "") -> str:
-    """Text whose middle is at this height."""
-    return f'<text x="{x}" y="{y + 4}" fill="{GREY}"{style}>{text}</text>'
+    return "".join([frame, text(x + 10, y + ROW / 2 + 2, title, ' font-weight="bold"'), *rows])

@@ -1,7 +1,7 @@
-"""Where each column of a mart comes from, read from its SQL: for tools, in words, and as a picture.
+"""Where each column of a mart comes from, read from its SQL: as data, and in words.
 
-Here belongs what the SQL says of sources and of the keys that tables are matched by. What runs the SQL does not. A form
-whose sources cannot be read is refused, never guessed: sqlglot by itself gives wrong answers to some.
+This module reads the sources and the join keys, and runs nothing. It refuses a form whose sources it cannot read and
+never guesses; for some of them sqlglot by itself gives wrong answers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ SCHEMA: dict[str, Any] = {
 
 
 class Unreadable(Exception):
-    """The SQL of a mart has a form whose sources cannot be told; the message names mart, column and form."""
+    """The sources of a column cannot be read from the SQL; the message names mart, column and form."""
 
 
 class Source(NamedTuple):
@@ -44,9 +44,9 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Lineage:
-    """What the SQL of one mart reads: tables, the sources of each column, the pairs of keys its joins match.
+    """What the SQL of one mart reads: its tables, the sources of each column, and the pairs of keys that joins match.
 
-    The second key of a pair is that of the table which is joined to the others.
+    The second key of a pair is a column of the joined table.
     """
 
     table: Table
@@ -55,15 +55,15 @@ class Lineage:
     keys: list[tuple[Source, Source]]
 
     def described(self) -> Table:
-        """The mart with the origin of each column behind its meaning."""
+        """The mart with the origin of each column after its description."""
         columns = (replace(c, description=f"{c.description} From {self.origin(c.name)}.") for c in self.table.columns)
         return replace(self.table, columns=tuple(columns))
 
     def origin(self, column: str) -> str:
-        """The sources in words, and what the tables they are in were matched by."""
+        """The sources in words, and the keys by which their tables were joined."""
         sources = self.columns[column]
         tables = {source.table for source in sources}
-        # Of the two keys the one that refers to the other: `user_id`, and not the `id` that every table has.
+        # The key that refers to the other table, `user_id`, says more than the `id` that every table has.
         matched = {
             next((key.column for key in pair if key.column != TABLES[key.table].key), pair[1].column)
             for pair in self.keys
@@ -79,25 +79,24 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def query(mart: str) -> str:
-    """The SQL of the mart, DuckDB's."""
-    # By path, since the package of the marts brings Dagster along.
+    """The SQL of the mart, in DuckDB's dialect."""
     return (files("analytics_assets") / "marts" / f"{mart}.sql").read_text(encoding="utf-8")
 
 
-@cache  # definitions, dictionaries and each run ask several times
+@cache  # called several times by definitions, dictionary and each run
 def of(mart: str) -> Lineage:
     """The lineage of the mart. Raises `Unreadable`."""
     return read(MARTS[mart], query(mart))
 
 
 def sources(mart: str) -> list[str]:
-    """The tables that the mart is made from, its parents and theirs, sorted."""
+    """All tables upstream of the mart, sorted."""
     read = of(mart).reads
     return sorted({*read, *(name for parent in read if parent in MARTS for name in sources(parent))})
 
 
 def read(table: Table, query: str) -> Lineage:
-    """The lineage of a mart that `query` fills. Raises `Unreadable`."""
+    """The lineage of a mart filled by `query`. Raises `Unreadable`."""
     try:
         tree = sqlglot.parse_one(query, dialect="duckdb")
         _refuse_what_is_misread(table, tree)
@@ -107,6 +106,7 @@ def read(table: Table, query: str) -> Lineage:
     scope = build_scope(tree)
     if scope is None:
         raise Unreadable(f"{table.name}: it is no SELECT")
+    _read_row_counts_as_keys(scope)
     columns = {column.name: _sources(scope, column.name, table) for column in table.columns}
     found = (source for inner in scope.traverse() for source in inner.sources.values())
     reads = {source.name for source in found if isinstance(source, exp.Table) and source.name in TABLES}
@@ -121,27 +121,43 @@ def _refuse_what_is_misread(table: Table, tree: exp.Expr) -> None:
             raise Unreadable(f"{name}: its sources cannot be read from {node.sql('duckdb')}")
 
 
+def _read_row_counts_as_keys(scope: Scope) -> None:
+    """Have `count(*)` count the key of each table in its FROM, and the first column of each subquery there."""
+
+    def key(source: exp.Table | Scope) -> str | None:
+        if isinstance(source, exp.Table):
+            return TABLES[source.name].key if source.name in TABLES else None
+        return source.expression.named_selects[0] if isinstance(source.expression, exp.Query) else None
+
+    for inner in scope.traverse():
+        for call in inner.find_all(exp.Count):
+            sources = inner.selected_sources.items()
+            keys = [exp.column(name, alias) for alias, (_, source) in sources if (name := key(source))]
+            if keys and not call.find(exp.Column):
+                call.replace(exp.Count(expressions=keys))
+
+
 def _sources(scope: Scope, column: str, table: Table) -> list[Source]:
-    """The columns of the warehouse that a column of a query is made from, sorted."""
+    """The columns of the warehouse from which a column of a query is made, sorted."""
     name = f"{table.name}.{column}"
     try:
-        leaves = lineage(column, scope.expression, scope=scope, dialect="duckdb", copy=False, trim_selects=False).walk()
+        root = lineage(column, scope.expression, scope=scope, dialect="duckdb", copy=False, trim_selects=False)
     except (SqlglotError, ValueError):
         raise Unreadable(f"{name}: the SQL gives no such column") from None
     found = set()
-    for leaf in leaves:
+    for leaf in root.walk():
         if isinstance(leaf.expression, exp.Table):
             source = Source(leaf.expression.name, leaf.name.rpartition(".")[2].strip('"'))
             if source.column not in SCHEMA[DATASET].get(source.table, ()):
                 raise Unreadable(f"{name}: it is made from {source}, which is not declared")
             found.add(source)
     if not found:
-        raise Unreadable(f"{name}: it is made from no column; count a key, and not `*`")
+        raise Unreadable(f"{name}: it is made from no column of a table: {root.expression.sql('duckdb')}")
     return sorted(found)
 
 
 def _keys(scope: Scope, table: Table) -> Iterator[tuple[Source, Source]]:
-    """The pairs of keys that joins match, the key of the joined table second."""
+    """The pairs of columns that joins match, the column of the joined table second."""
 
     def origin(inner: Scope, column: exp.Column) -> Source | None:
         source = inner.sources.get(column.table)

@@ -8,7 +8,7 @@ from analytics_assets.tables.schema import BOOLEAN, COUNT, ID, NUMBER, TEXT, TIM
 
 
 def _like(table: str, column: str, name: str = "") -> Column:
-    """A column of a mart that means what `column` of `table` means, under this name."""
+    """A column of a mart with the meaning of `column` of `table`, renamed to `name` if given."""
     original = next(c for c in RESOURCES[table].columns if c.name == column)
     return replace(original, name=name or column, lifted_from=None)
 
@@ -22,7 +22,7 @@ MARTS: Mapping[str, Table] = {
             'or the training is unknown, their columns are null and `has_user` or `has_training` is false. "Overdue" '
             "is as of the last rebuild; the table is rebuilt at least daily.",
             (
-                Column("registration_id", ID, "The registration, `registrations.id`.", nullable=False),
+                Column("registration_id", ID, "Identifier of the registration.", nullable=False),
                 _like("registrations", "user_id"),
                 _like("users", "display_name", "user_display_name"),
                 _like("users", "email", "user_email"),
@@ -46,11 +46,7 @@ MARTS: Mapping[str, Table] = {
                     nullable=False,
                 ),
                 Column("days_to_complete", COUNT, "Days from registration to completion, by UTC date."),
-                Column(
-                    "days_overdue",
-                    COUNT,
-                    "Days by UTC date from the due time of an overdue registration to the last rebuild.",
-                ),
+                Column("days_overdue", COUNT, "Days from due time to last rebuild, by UTC date; null if not overdue."),
                 Column("has_user", BOOLEAN, "Whether the learner is in `users`.", nullable=False),
                 Column("has_training", BOOLEAN, "Whether the content is in `trainings`.", nullable=False),
             ),
@@ -60,19 +56,19 @@ MARTS: Mapping[str, Table] = {
             "One row per training that is not deleted. Trainings without registrations are included. Numbers that "
             "depend on the day are as of the last rebuild; the table is rebuilt at least daily.",
             (
-                Column("training_id", ID, "The training, `trainings.id`.", nullable=False),
+                Column("training_id", ID, "Identifier of the training.", nullable=False),
                 _like("trainings", "name", "training_name"),
                 _like("trainings", "type", "training_type"),
                 Column("registrations", COUNT, "Registrations for the training.", nullable=False),
-                Column("not_started", COUNT, "Of these, neither begun, completed nor overdue today.", nullable=False),
-                Column("in_progress", COUNT, "Of these, begun, neither completed nor overdue today.", nullable=False),
+                Column("not_started", COUNT, "Of these, not started and not overdue.", nullable=False),
+                Column("in_progress", COUNT, "Of these, started, and neither completed nor overdue.", nullable=False),
                 Column("completed", COUNT, "Of these, completed.", nullable=False),
-                Column("overdue", COUNT, "Of these, not completed and past the due time today.", nullable=False),
-                Column("completion_rate", NUMBER, "Completed share of the registrations, 0 to 1; null without any."),
+                Column("overdue", COUNT, "Of these, not completed and past the due time.", nullable=False),
+                Column("completion_rate", NUMBER, "Completed share of registrations, 0 to 1; null if there are none."),
                 Column(
                     "pass_rate",
                     NUMBER,
-                    "Share of passed among the registrations that are passed or failed, 0 to 1; null without any.",
+                    "Passed share of registrations that are passed or failed, 0 to 1; null if there are none.",
                 ),
                 Column("mean_score", NUMBER, "Mean score of the registrations that have one."),
                 Column("median_score", NUMBER, "Median score of the registrations that have one."),
@@ -85,27 +81,22 @@ MARTS: Mapping[str, Table] = {
             "One row per learner whose account is not deleted. Learners without registrations are included. Numbers "
             "that depend on the day are as of the last rebuild; the table is rebuilt at least daily.",
             (
-                Column("user_id", ID, "The learner, `users.id`.", nullable=False),
+                Column("user_id", ID, "Identifier of the learner.", nullable=False),
                 _like("users", "display_name", "user_display_name"),
                 _like("users", "email", "user_email"),
                 _like("users", "segments", "user_segments"),
-                Column(
-                    "registrations", COUNT, "Registrations of the learner, for content of any kind.", nullable=False
-                ),
+                Column("registrations", COUNT, "Registrations of the learner, for any content.", nullable=False),
                 Column("completed", COUNT, "Of these, completed.", nullable=False),
-                Column("overdue", COUNT, "Of these, not completed and past the due time today.", nullable=False),
+                Column("overdue", COUNT, "Of these, not completed and past the due time.", nullable=False),
                 Column(
-                    "at_risk",
-                    COUNT,
-                    "Of these, due within 30 days from today by UTC date, neither completed nor overdue.",
-                    nullable=False,
+                    "at_risk", COUNT, "Of these, due within 30 days (UTC) and not completed or overdue.", nullable=False
                 ),
                 Column("certificates_awarded", COUNT, "Certifications the learner was awarded.", nullable=False),
                 Column(
                     "last_activity_at",
                     TIME,
-                    "When the learner was last registered, completed content or was awarded a certification; progress "
-                    "in between has no time.",
+                    "When the learner was last registered, completed content or was awarded a certification. Other "
+                    "progress has no time in the API.",
                 ),
             ),
         ),

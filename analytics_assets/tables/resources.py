@@ -1,4 +1,4 @@
-"""The six resources of the API as tables. A new field of the API is one line here; most of this file is data."""
+"""The six resources of the API as tables. A new field of the API is one line here."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ from analytics_assets.tables.schema import (
 
 
 def _resource(name: str, description: str, *columns: Column) -> Table:
-    """A table of the API: its own columns between the key and those that every sync adds."""
+    """A table of the API: the key, the columns of the resource, and the columns that every sync adds."""
     return Table(
         name,
         description,
@@ -30,19 +30,14 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
             *columns,
             Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
             Column(LAST_SEEN_AT, TIME, "Start of the sync that last saw the row.", nullable=False),
-            Column(DELETED_AT, TIME, "When two complete syncs in a row had not seen the row; null while it lives."),
-            Column(
-                PAGE,
-                COUNT,
-                "Page of that sync's answers the row stood on, from 1; in the warehouse only.",
-                nullable=False,
-            ),
+            Column(DELETED_AT, TIME, "When a second complete sync in a row had not seen the row; null if it exists."),
+            Column(PAGE, COUNT, "Page on which that sync saw the row, from 1; only in the warehouse.", nullable=False),
         ),
     )
 
 
 _LEARNER = (
-    Column("user_id", ID, "Learner, `users.id`."),
+    Column("user_id", ID, "Learner; refers to `users.id`."),
     Column("user_name", TEXT, "Name of that learner.", personal=True),
     Column("user_email", EMAIL, "Address of that learner.", personal=True),
 )
@@ -85,18 +80,18 @@ RESOURCES: Mapping[str, Table] = {
             Column("completion_percentage", NUMBER, "Progress through the content, 0 to 100."),
             Column("score", NUMBER, "Score the learner reached."),
             Column("due_at", TIME, "When the content has to be completed."),
-            Column("due_date", TIME, "When the content has to be completed, where the API has no `due_at`."),
+            Column("due_date", TIME, "When the content has to be completed, if `due_at` is null."),
             Column(
                 "pass_status",
                 TEXT,
-                "Result of the assessment in the API's words, such as `passed`, `failed` or `pending`; null where "
+                "Result of the assessment in the API's words, such as `passed`, `failed` or `pending`; null if "
                 "there is none.",
             ),
             Column("created_at", TIME, "When the learner was registered."),
             Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
-            Column("user_id", ID, "Learner, `users.id`.", lifted_from="user"),
+            Column("user_id", ID, "Learner; refers to `users.id`.", lifted_from="user"),
             Column("content", JSON, "The content as the API embeds it, an object.", personal=True),
-            Column("content_id", ID, "Content, `trainings.id` if it is a training.", lifted_from="content"),
+            Column("content_id", ID, "Content; refers to `trainings.id` for a training.", lifted_from="content"),
         ),
         _resource(
             "certifications",

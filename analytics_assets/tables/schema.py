@@ -1,6 +1,6 @@
-"""What a declared table consists of, and what follows from a declaration for dlt, Arrow and SQL.
+"""Types, columns and tables, and what dlt, Arrow and SQL need to know of a declared table.
 
-The declarations themselves are in the modules beside this one. How rows get into a table does not belong here.
+The declarations are in `resources`, `marts` and `bookkeeping`. How rows get into a table does not belong here.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from dlt.common.data_types import TDataType
 from dlt.common.schema.typing import TTableSchemaColumns
 
 DATASET = "analytics"
-OWN = "duckdb"  # whose SQL this project writes
+OWN = "duckdb"  # the dialect in which this project writes SQL
 
 
 @dataclass(frozen=True, eq=False)
 class Type:
-    """How one kind of value is called by people, by dlt, by Arrow and by SQL (DuckDB's, translated for others)."""
+    """The names of a type for people, dlt, Arrow and SQL (DuckDB's, which is translated for other warehouses)."""
 
     label: str
     dlt: TDataType
@@ -36,7 +36,7 @@ COUNT = Type("bigint", "bigint", pa.int64(), "BIGINT")
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `lifted_from` names the object field that carries the value, bare or nested in itself, as its id."""
+    """One column. `lifted_from` names the field whose value, or whose (possibly nested) `id`, the column holds."""
 
     name: str
     type: Type
@@ -48,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; the first column is its key. The description's first sentence is its grain."""
+    """One table. The first column is its key, the first sentence of the description its grain."""
 
     name: str
     description: str
@@ -60,7 +60,7 @@ class Table:
 
     @property
     def grain(self) -> str:
-        """What one row is, short enough for a line of the catalog."""
+        """What one row is, in a sentence that fits into a line of the catalog."""
         return self.description.partition(".")[0]
 
     @property
@@ -70,7 +70,7 @@ class Table:
 
     @property
     def refers(self) -> bool:
-        """Whether its rows refer to those of other tables, as with a `user_id`."""
+        """Whether it has foreign keys, such as `user_id`."""
         return any(name.endswith("_id") for name in self.fields)
 
     def names(self, of_type: Type) -> list[str]:
@@ -82,13 +82,13 @@ LAST_SEEN_AT = "_last_seen_at"
 DELETED_AT = "_deleted_at"
 PAGE = "_page"
 EXTRA_FIELDS = "extra_fields"
-ADDED = frozenset({LAST_SEEN_AT, DELETED_AT, PAGE, EXTRA_FIELDS})  # by every sync to the API's own columns
+ADDED = frozenset({LAST_SEEN_AT, DELETED_AT, PAGE, EXTRA_FIELDS})  # to the API's own columns, by every sync
 
 
 def dlt_columns(table: Table) -> TTableSchemaColumns:
-    """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once a batch.
+    """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once per batch.
 
-    Rows move between pages while they are read: of an id that came twice, the later page's row stays.
+    Rows move between pages during a sync: of an id that comes twice, the row of the later page is kept.
     """
     hints: TTableSchemaColumns = {
         column.name: {"name": column.name, "data_type": column.type.dlt, "nullable": column.nullable}
@@ -104,7 +104,7 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 
 def create_table(table: Table) -> str:
-    """The statement that makes `table` where it is not there yet."""
+    """The statement that creates `table` unless it exists."""
     columns = ", ".join(f'"{c.name}" {c.type.sql}{"" if c.nullable else " NOT NULL"}' for c in table.columns)
     return f"CREATE TABLE IF NOT EXISTS {table.name} ({columns})"
 

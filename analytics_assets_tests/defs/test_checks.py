@@ -99,7 +99,7 @@ def test_unmatched_learners_and_contents_are_a_warning(loaded: ContractApi, mate
     assert set(found) == {"users_are_matched", "trainings_are_matched"}
     for check in found.values():
         assert check.severity is dg.AssetCheckSeverity.WARN
-        assert check.description == "Broken by 1 of 6 rows, such as 6."
+        assert check.description == "Violated by 1 of 6 rows, such as 6."
 
 
 def test_a_table_without_times_has_no_check_of_them() -> None:

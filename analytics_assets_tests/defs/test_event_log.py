@@ -5,8 +5,8 @@ from pathlib import Path
 from threading import Event
 
 import dagster as dg
-from dagster._core.storage.event_log import SqliteEventLogStorage
 
+from analytics_assets.defs.dagster_private import SqliteEventLogStorage
 from analytics_assets.defs.event_log import OPEN_FILES, EventLog
 
 

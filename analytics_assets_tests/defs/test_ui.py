@@ -287,7 +287,7 @@ def test_what_depends_on_a_failed_resource_names_it(page: Page, name: str) -> No
     """A mart that has been made without its newest parent is green, and says which parent is how old."""
     page.goto(f"/assets/{name}?view=checks&checkDetail=parents_are_up_to_date")
     expect(
-        page.get_by_text(re.compile(r"users could not be made on .* UTC; its rows are of .* UTC\.")).first
+        page.get_by_text(re.compile(r"users was not updated on .* UTC; its rows are from .* UTC\.")).first
     ).to_be_visible()
 
 

@@ -18,8 +18,6 @@ from typing import Any
 import dagster as dg
 import pytest
 import requests
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.api import execute_run
 
 from analytics_assets import settings
 from analytics_assets.defs import run_plan
@@ -325,8 +323,7 @@ def test_what_the_reconciliation_asks_for_is_read_whole(
     job = there.resolve_job_def(job.name)
     with dg.build_schedule_context(instance) as context:
         [request] = schedule.evaluate_tick(context).run_requests or []
-    asked = instance.create_run_for_job(job, run_config=request.run_config)
-    assert execute_run(InMemoryJob(job), asked, instance).success
+    assert job.execute_in_process(request.run_config, instance).success
     assert query("SELECT window_start IS NULL, row_count FROM syncs ORDER BY started_at") == [
         (True, 300),
         (False, 0),

@@ -151,7 +151,7 @@ def test_a_changed_api_is_noticed(api: ContractApi, materialize: Materialize, mo
     assert change() == "Unchanged."
     assert change() == "Unchanged."
     api.rows["users"] = users(1, 2, grade=1, shoe_size=44)
-    assert change() == "Changed: new fields: shoe_size; empty from now on: email."
+    assert change() == "Changed: new fields: shoe_size; now null in all rows: email."
     assert change() == "Unchanged."
     monkeypatch.setenv("API_BASE_URL", api.url.replace("127.0.0.1", "localhost"))
     api.rows["users"] = users(1, 2, hat_size=56)

@@ -169,7 +169,7 @@ def test_a_parent_that_is_behind_is_named(
     assert loaded
     assert run
     tried = instance.get_run_records(dg.RunsFilter([run.run_id]))[0].create_timestamp
-    note = f"could not be made on {tried:%Y-%m-%d %H:%M} UTC; its rows are of {loaded.time:%Y-%m-%d %H:%M} UTC"
+    note = f"was not updated on {tried:%Y-%m-%d %H:%M} UTC; its rows are from {loaded.time:%Y-%m-%d %H:%M} UTC"
     assert event.materialization.metadata["users_behind"].value == note
     [check] = [c for c in result.get_asset_check_evaluations() if c.check_name == "parents_are_up_to_date"]
     assert not check.passed
