@@ -5,10 +5,13 @@ The declarations themselves are in the modules beside this one. How rows get int
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from dlt.common.data_types import TDataType
-from dlt.common.schema.typing import TTableSchemaColumns
+
+if TYPE_CHECKING:  # the declarations are read by processes that do without dlt, which takes most of a second to import
+    from dlt.common.data_types import TDataType
+    from dlt.common.schema.typing import TTableSchemaColumns
 
 DATASET = "analytics"
 OWN = "duckdb"  # whose SQL this project writes
@@ -19,7 +22,7 @@ class Type:
     """How one kind of value is called by people, by dlt, by Arrow and by SQL (DuckDB's, translated for others)."""
 
     label: str
-    dlt: TDataType
+    dlt: "TDataType"
     arrow: pa.DataType
     sql: str
 
@@ -85,7 +88,7 @@ EXTRA_FIELDS = "extra_fields"
 ADDED = frozenset({LAST_SEEN_AT, DELETED_AT, PAGE, EXTRA_FIELDS})  # by every sync to the API's own columns
 
 
-def dlt_columns(table: Table) -> TTableSchemaColumns:
+def dlt_columns(table: Table) -> "TTableSchemaColumns":
     """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once a batch.
 
     Rows move between pages while they are read: of an id that came twice, the later page's row stays.
