@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from analytics_assets.sample_api.data import SIZES, Academy, rows
+from analytics_assets.sample_api.academy import SIZES, Academy
+from analytics_assets.sample_api.data import rows
 from analytics_assets.sample_api.process import running
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)

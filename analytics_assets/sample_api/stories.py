@@ -1,0 +1,177 @@
+"""What happened to whom and when: how a row of each of the six resources follows from an academy and an index.
+
+How a value is written belongs in `oddities`, a row that has no story in `data`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from analytics_assets.sample_api.academy import DAY, KINDS, PATHS, Academy, certificate, content
+from analytics_assets.sample_api.oddities import Draw, Row, pick, spell_id, spell_time
+
+# What a row may lack or have as null. A registration keeps the fields that make its history add up.
+OPTIONAL = {
+    "awarded_certifications": ("description", "user_name", "user_email"),
+    "certifications": ("description", "awarded_by_name", "awarded_by_title", "created_at"),
+    "paths_users": ("path_description", "user_email", "user_name"),
+    "registrations": ("score", "due_at", "due_date", "pass_status", "user", "content", "enrollment_method"),
+    "trainings": ("type", "created_at", "card_banner"),
+    "users": ("email", "segments", "display_name", "last_name", "created_at", "custom_registration_field_values"),
+}
+PASS_MARK = 70
+REMOVED_USERS = 12
+SEGMENTS = ("Warehouse", "Sales", "Customer care", "Zürich", "Leadership", "Contractors")
+DEPARTMENTS = ("Logistics", "Finance", "Forschung & Entwicklung", "People", "Engineering")
+AWARDING_TITLES = ("Head of Safety", "Chief People Officer", "Learning and Development Lead", "Quality Manager")
+
+
+class History(NamedTuple):
+    """The course of one registration; moments in seconds since 1970, `user` and `taken` are indexes."""
+
+    user: int
+    kind: str
+    taken: int
+    created: float
+    due: float | None
+    completed: float | None
+    percentage: float
+    score: float | None
+    pass_status: str | None
+
+
+def history(academy: Academy, index: int, draw: Draw) -> History:
+    """The course of a registration, told by the first numbers of its row's stream."""
+    part, created = academy.created("registrations", index, draw())
+    chance, share = draw(), draw()
+    kind = "training" if chance < 0.92 else "path" if chance < 0.97 else "resource"
+    taken = int(len(KINDS[kind][1]) * share)
+    if kind == "training":
+        taken = academy.earlier("trainings", part, share**2.5)  # so the first are far bigger than the last
+    user = academy.earlier("users", part, draw() ** 1.5)
+    if draw() < 0.03:
+        user = -1 - user % REMOVED_USERS
+    due = created + DAY * int(14 + 46 * draw()) if draw() < 0.85 else None
+    outcome, ended, work = draw(), created + 600 + DAY * 50 * draw() ** 2, draw()
+    graded, done = kind == "training" and taken % 4 != 3, outcome > 0.35 and ended <= academy.now
+    score = round(100 - 60 * work**2, 1)
+    status = "pending" if not done else "passed" if score >= PASS_MARK else "failed"
+    progress = 100 if done else 0 if outcome < 0.15 else round(1 + 98 * work, 1) if work < 0.5 else int(99 * work)
+    scored, completed = score if done and graded else None, ended if done else None
+    return History(user, kind, taken, created, due, completed, progress, scored, status if graded else None)
+
+
+def _registration(academy: Academy, index: int, draw: Draw) -> Row:
+    past = history(academy, index, draw)
+    person, taken = academy.person(past.user), content(past.kind, past.taken)
+    user = {"id": spell_id(person["id"], draw), **{name: person[name] for name in ("display_name", "email")}}
+    subject = {**taken, "id": spell_id(taken["id"], draw)}
+    return {
+        "id": spell_id(500_000 + index, draw),
+        "completed_at": spell_time(past.completed, draw),
+        "is_completed": past.completed is not None,
+        "completion_percentage": past.percentage,
+        "score": past.score,
+        "due_at": spell_time(past.due, draw),
+        "due_date": spell_time(past.due, draw),
+        "pass_status": past.pass_status,
+        "created_at": spell_time(past.created, draw),
+        "user": {"user": user} if draw() < 0.5 else user,
+        "content": {"content": subject} if draw() < 0.5 else subject,
+        "enrollment_method": pick(draw, ("assigned", "self_enrolled", "automation")),
+        "grading_status": "not_graded" if past.score is None else "graded",
+    }
+
+
+def _awarded_certification(academy: Academy, index: int, draw: Draw) -> Row:
+    past, after = _passed(academy, index), draw()
+    awarded = min((past.completed or past.created) + 1 + 3 * DAY * after, academy.now)
+    if index >= academy.sizes["awarded_certifications"]:
+        awarded = academy.now - 3600 * after
+    return {
+        "id": spell_id(800_000 + index, draw),
+        **certificate(past.taken),
+        **_learner(academy.person(past.user), draw),
+        "awarded_at": spell_time(awarded, draw),
+        "certificate_url": f"https://academy.example.org/certificates/{index}",
+    }
+
+
+def _passed(academy: Academy, award: int) -> History:
+    """The registration an award was given for: the first that was passed from the award's place in the history on."""
+    registrations, awards = (max(academy.sizes[name], 1) for name in ("registrations", "awarded_certifications"))
+    first = award % awards * registrations // awards
+    for index in (*range(first, first + 200), first):
+        past = history(academy, index % registrations, academy.draw("registrations", index % registrations))
+        if past.pass_status == "passed" and past.taken < academy.sizes["certifications"]:
+            break
+    return past
+
+
+def _path_user(academy: Academy, index: int, draw: Draw) -> Row:
+    part, created = academy.created("paths_users", index, draw())
+    person, path = (
+        academy.person(academy.earlier("users", part, draw())),
+        content("path", int(len(PATHS) * draw())),
+    )
+    ended, outcome = created + DAY * (1 + 90 * draw()), draw()
+    completed = ended if outcome > 0.4 and ended <= academy.now else None
+    return {
+        "id": spell_id(600_000 + index, draw),
+        **_learner(person, draw),
+        "path_id": spell_id(path["id"], draw),
+        "path_name": path["title"],
+        "path_description": f"The way through “{path['title']}”, step by step.",
+        "progress_percentage": 100 if completed else round(99 * draw(), 1) if outcome > 0.1 else 0,
+        "completed_at": spell_time(completed, draw),
+    }
+
+
+def _learner(person: Row, draw: Draw) -> Row:
+    return {"user_id": spell_id(person["id"], draw), "user_name": person["display_name"], "user_email": person["email"]}
+
+
+def _user(academy: Academy, index: int, draw: Draw) -> Row:
+    person = academy.person(index)
+    department = {"name": "Department", "value": pick(draw, DEPARTMENTS)}
+    fields = [department, {"name": "Employee number", "value": f"E{person['id']:06}"}]
+    return {
+        **person,
+        "id": spell_id(person["id"], draw),
+        "segments": sorted({pick(draw, SEGMENTS) for _ in range(int(4 * draw()))}),
+        "created_at": spell_time(academy.created("users", index, draw())[1], draw),
+        "custom_registration_field_values": fields[: int(3 * draw())],
+        "time_zone": pick(draw, ("Europe/Berlin", "America/New_York", "Asia/Tokyo")),
+    }
+
+
+def _training(academy: Academy, index: int, draw: Draw) -> Row:
+    taught = content("training", index)
+    return {
+        "id": spell_id(taught["id"], draw),
+        "type": taught["type"],
+        "name": taught["title"],
+        "created_at": spell_time(academy.created("trainings", index, draw())[1], draw),
+        "card_banner": f"https://cdn.example.org/banners/{index}.png",
+        "time_estimate_seconds": taught["time_estimate_seconds"],
+    }
+
+
+def _certification(academy: Academy, index: int, draw: Draw) -> Row:
+    return {
+        "id": spell_id(3_000 + index, draw),
+        **certificate(index),
+        "created_at": spell_time(academy.created("certifications", index, draw())[1], draw),
+        "awarded_by_name": academy.person(index % 7)["display_name"],
+        "awarded_by_title": pick(draw, AWARDING_TITLES),
+        "card_banner": None,
+    }
+
+
+STORIES: dict[str, Callable[[Academy, int, Draw], Row]] = {
+    "awarded_certifications": _awarded_certification,
+    "certifications": _certification,
+    "paths_users": _path_user,
+    "registrations": _registration,
+    "trainings": _training,
+    "users": _user,
+}
