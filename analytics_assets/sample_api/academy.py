@@ -3,6 +3,7 @@
 Who took what, and when, belongs in `stories`.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -84,7 +85,8 @@ class Academy:
             draw, number = self.draw("person", index), 10_000 + index
             names = pick(draw, self._names)
             first, last = pick(draw, names)[0], pick(draw, names)[1]
-            mailbox = ".".join(filter(None, (_ascii(first), _ascii(last), str(number))))
+            letters = unicodedata.normalize("NFKD", f"{first}.{last}.{number}").lower()
+            mailbox = re.sub("[^a-z0-9.]", "", letters).strip(".").replace("..", ".")
             self._people[index] = {
                 "id": number,
                 "email": f"{mailbox}@{pick(draw, ('example.org', 'example.com'))}",
@@ -118,10 +120,6 @@ def certificate(index: int) -> dict[str, str]:
     """Name and description of a certification: it belongs to the training of the same index."""
     title = content("training", index)["title"]
     return {"name": f"Certificate: {title}", "description": f"Awarded for passing “{title}”."}
-
-
-def _ascii(name: str) -> str:
-    return "".join(letter for letter in unicodedata.normalize("NFKD", name).lower() if "a" <= letter <= "z")
 
 
 def _names(seed: int) -> list[list[tuple[str, str]]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analytics_assets.sample_api.academy import TOPICS, Academy
-from analytics_assets.sample_api.oddities import Draw, Row, pick, spell_id, spell_time, with_gaps
+from analytics_assets.sample_api.oddities import Draw, Row, leave_gap, pick, spell_id, spell_time
 from analytics_assets.sample_api.stories import OPTIONAL, STORIES
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import ADDED, BOOLEAN, COUNT, EMAIL, ID, JSON, NUMBER, TIME, Column
@@ -38,22 +38,24 @@ def rows(academy: Academy, resource: str, indexes: Iterable[int] | None = None) 
 
     This is the truth that what was read over HTTP is compared with. Raises KeyError for a resource that is none.
     """
-    found = range(academy.sizes[resource]) if indexes is None else indexes
     declared = RESOURCES[resource].columns if resource in RESOURCES else ()
     own = [column for column in declared if column.name not in ADDED and not column.lifted_from]
-    return [_row(academy, resource, index, own) for index in found]
-
-
-def _row(academy: Academy, resource: str, index: int, declared: Sequence[Column]) -> Row:
-    draw = academy.draw(resource, index)
-    row = STORIES.get(resource, _bare)(academy, index, draw)
-    untold = [column for column in declared if column.name not in row]
-    for column in untold:
-        # A stream of its own, so that the other values stay as they are when a column is declared.
-        row[column.name] = _value(academy, resource, index, column, academy.draw(f"{resource}.{column.name}", index))
-    if resource == "paths_users" and draw() < 0.03:
-        return {"id": row["id"]}  # the general contract promises no more here
-    return with_gaps(row, OPTIONAL.get(resource) or [column.name for column in untold if column.nullable], draw)
+    found = []
+    for index in range(academy.sizes[resource]) if indexes is None else indexes:
+        draw = academy.draw(resource, index)
+        row = STORIES.get(resource, _bare)(academy, index, draw)
+        untold = [column for column in own if column.name not in row]
+        for column in untold:
+            # A stream of its own, so that the other values stay as they are when a column is declared.
+            stream = academy.draw(f"{resource}.{column.name}", index)
+            row[column.name] = _value(academy, resource, index, column, stream)
+        optional = OPTIONAL.get(resource) or [column.name for column in untold if column.nullable]
+        if resource == "paths_users" and draw() < 0.03:
+            row = {"id": row["id"]}  # the general contract promises no more here
+        elif optional:
+            leave_gap(row, optional, draw)
+        found.append(row)
+    return found
 
 
 def _bare(_: Academy, index: int, draw: Draw) -> Row:

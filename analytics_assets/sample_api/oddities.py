@@ -44,12 +44,11 @@ def moment(time: str | float) -> float:
     return time / 1000
 
 
-def with_gaps(row: Row, optional: Sequence[str], draw: Draw) -> Row:
-    """The row; every now and then one of its optional fields is null or left out."""
+def leave_gap(row: Row, optional: Sequence[str], draw: Draw) -> None:
+    """Every now and then make one of a row's optional fields null, or leave it out."""
     chance = draw()
-    if chance < 0.06 and optional:
+    if chance < 0.06:
         field = pick(draw, optional)
         row[field] = None
         if chance < 0.03:
             del row[field]
-    return row

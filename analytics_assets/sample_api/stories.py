@@ -4,7 +4,6 @@ How a value is written belongs in `oddities`, a row that has no story in `data`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from analytics_assets.sample_api.academy import DAY, KINDS, PATHS, Academy, certificate, content
 from analytics_assets.sample_api.oddities import Draw, Row, pick, spell_id, spell_time
@@ -25,22 +24,11 @@ DEPARTMENTS = ("Logistics", "Finance", "Forschung & Entwicklung", "People", "Eng
 AWARDING_TITLES = ("Head of Safety", "Chief People Officer", "Learning and Development Lead", "Quality Manager")
 
 
-class History(NamedTuple):
-    """The course of one registration; moments in seconds since 1970, `user` and `taken` are indexes."""
+def history(academy: Academy, index: int, draw: Draw) -> tuple[int, str, int, Row]:
+    """The course of a registration, told by the first numbers of its row's stream.
 
-    user: int
-    kind: str
-    taken: int
-    created: float
-    due: float | None
-    completed: float | None
-    percentage: float
-    score: float | None
-    pass_status: str | None
-
-
-def history(academy: Academy, index: int, draw: Draw) -> History:
-    """The course of a registration, told by the first numbers of its row's stream."""
+    The index of its user; kind and index of its content; and its fields, with times in seconds since 1970.
+    """
     part, created = academy.created("registrations", index, draw())
     chance, share = draw(), draw()
     kind = "training" if chance < 0.92 else "path" if chance < 0.97 else "resource"
@@ -56,53 +44,56 @@ def history(academy: Academy, index: int, draw: Draw) -> History:
     score = round(100 - 60 * work**2, 1)
     status = "pending" if not done else "passed" if score >= PASS_MARK else "failed"
     progress = 100 if done else 0 if outcome < 0.15 else round(1 + 98 * work, 1) if work < 0.5 else int(99 * work)
-    scored, completed = score if done and graded else None, ended if done else None
-    return History(user, kind, taken, created, due, completed, progress, scored, status if graded else None)
+    fields = {
+        "completed_at": ended if done else None,
+        "is_completed": done,
+        "completion_percentage": progress,
+        "score": score if done and graded else None,
+        "due_at": due,
+        "due_date": due,
+        "pass_status": status if graded else None,
+        "created_at": created,
+    }
+    return user, kind, taken, fields
 
 
 def _registration(academy: Academy, index: int, draw: Draw) -> Row:
-    past = history(academy, index, draw)
-    person, taken = academy.person(past.user), content(past.kind, past.taken)
+    who, kind, what, fields = history(academy, index, draw)
+    person, taken = academy.person(who), content(kind, what)
     user = {"id": spell_id(person["id"], draw), **{name: person[name] for name in ("display_name", "email")}}
     subject = {**taken, "id": spell_id(taken["id"], draw)}
     return {
         "id": spell_id(500_000 + index, draw),
-        "completed_at": spell_time(past.completed, draw),
-        "is_completed": past.completed is not None,
-        "completion_percentage": past.percentage,
-        "score": past.score,
-        "due_at": spell_time(past.due, draw),
-        "due_date": spell_time(past.due, draw),
-        "pass_status": past.pass_status,
-        "created_at": spell_time(past.created, draw),
+        **fields,
+        **{name: spell_time(fields[name], draw) for name in ("completed_at", "due_at", "due_date", "created_at")},
         "user": {"user": user} if draw() < 0.5 else user,
         "content": {"content": subject} if draw() < 0.5 else subject,
         "enrollment_method": pick(draw, ("assigned", "self_enrolled", "automation")),
-        "grading_status": "not_graded" if past.score is None else "graded",
+        "grading_status": "not_graded" if fields["score"] is None else "graded",
     }
 
 
 def _awarded_certification(academy: Academy, index: int, draw: Draw) -> Row:
-    past, after = _passed(academy, index), draw()
-    awarded = min((past.completed or past.created) + 1 + 3 * DAY * after, academy.now)
+    (user, _, taken, past), after = _passed(academy, index), draw()
+    awarded = min((past["completed_at"] or past["created_at"]) + 1 + 3 * DAY * after, academy.now)
     if index >= academy.sizes["awarded_certifications"]:
         awarded = academy.now - 3600 * after
     return {
         "id": spell_id(800_000 + index, draw),
-        **certificate(past.taken),
-        **_learner(academy.person(past.user), draw),
+        **certificate(taken),
+        **_learner(academy.person(user), draw),
         "awarded_at": spell_time(awarded, draw),
         "certificate_url": f"https://academy.example.org/certificates/{index}",
     }
 
 
-def _passed(academy: Academy, award: int) -> History:
+def _passed(academy: Academy, award: int) -> tuple[int, str, int, Row]:
     """The registration an award was given for: the first that was passed from the award's place in the history on."""
     registrations, awards = (max(academy.sizes[name], 1) for name in ("registrations", "awarded_certifications"))
     first = award % awards * registrations // awards
     for index in (*range(first, first + 200), first):
         past = history(academy, index % registrations, academy.draw("registrations", index % registrations))
-        if past.pass_status == "passed" and past.taken < academy.sizes["certifications"]:
+        if past[3]["pass_status"] == "passed" and past[2] < academy.sizes["certifications"]:
             break
     return past
 
