@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import threading
-from collections import defaultdict
 from datetime import datetime
 
 import uvicorn
@@ -23,11 +22,11 @@ def main() -> None:
     """Serve until SIGINT, SIGTERM or, if asked for, the end of standard input."""
     parser = _parser()
     options = parser.parse_args()
-    logging.disable()  # a process that has started this one does not read on
-    faults: dict[str, list[Fault]] = defaultdict(list)
+    logging.disable()  # `process` reads no further than the address
+    faults: dict[str, list[Fault]] = {}
     try:
         for resource, text in options.fault:
-            faults[resource] += parse_faults(text)
+            faults.setdefault(resource, []).extend(parse_faults(text))
         growth = {resource: float(rows) for resource, rows in options.growth}
         academy = Academy(options.seed, options.now, {name: getattr(options, name) for name in ALL_SIZES})
         listener = socket.create_server(("127.0.0.1", options.port))
@@ -36,7 +35,7 @@ def main() -> None:
     except (ValueError, OSError, OverflowError) as error:
         parser.error(str(error))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    api = SampleApi(academy, url, options.token, options.latency_ms / 1000, growth, faults)
+    api = SampleApi(academy, options.token, options.latency_ms / 1000, growth, faults)
     # An answer in progress is dropped at the end: it may be one that a fault keeps waiting for ever.
     config = uvicorn.Config(api.application(), ws="none", log_config=None, timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)

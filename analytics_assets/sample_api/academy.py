@@ -25,7 +25,6 @@ YEARS_OF_HISTORY = {"certifications": 5, "trainings": 5, "users": 5, "paths_user
 DAY = 86_400.0
 # English names are listed more often: half of the people have one.
 LOCALES = ("en_US", "de_DE", "en_US", "fr_FR", "en_GB", "pl_PL", "en_US", "ja_JP")
-NAMES_PER_LOCALE = 150
 TOPICS = (
     *("Forklift safety", "Information security basics", "Data protection in practice", "First aid at work"),
     *("Getting to know our products", "Fire safety", "Anti-bribery and corruption", "Handling hazardous materials"),
@@ -77,10 +76,7 @@ class Academy:
         return int(max(self.sizes[resource] * (2 + 3 * part) / 5 - 1, 0) * share)
 
     def person(self, index: int) -> Row:
-        """The person of `users` row `index`, as the API shows people, with an integer `id`.
-
-        One with a negative index has been removed, and came before the first row.
-        """
+        """The person of `users` row `index`, with an integer `id`; one with a negative index has been removed."""
         if index not in self._people:
             draw, number = self.draw("person", index), 10_000 + index
             names = pick(draw, self._names)
@@ -98,10 +94,7 @@ class Academy:
 
 
 def content(kind: str, index: int) -> Row:
-    """The content of this kind, a key of `KINDS`, and index, as the API embeds it, with an integer `id`.
-
-    There are as many trainings as one likes.
-    """
+    """The content of this kind (a key of `KINDS`) and index, with an integer `id`; trainings never run out."""
     first_id, titles = KINDS[kind]
     edition, topic = divmod(index, len(titles))
     title = titles[topic]
@@ -123,12 +116,12 @@ def certificate(index: int) -> dict[str, str]:
 
 
 def _names(seed: int) -> list[list[tuple[str, str]]]:
-    """First and last names for each locale, to be combined at will: a call of Faker for every row is slow."""
+    """150 first and last names per locale, to be combined at will: a call of Faker for every row is slow."""
     from faker import Faker  # not needed to know the sizes
 
     names = []
     for place, locale in enumerate(LOCALES):
         fake = Faker(locale, providers=["faker.providers.person"])
         fake.seed_instance(f"{seed} {place}")
-        names.append([(fake.first_name(), fake.last_name()) for _ in range(NAMES_PER_LOCALE)])
+        names.append([(fake.first_name(), fake.last_name()) for _ in range(150)])
     return names

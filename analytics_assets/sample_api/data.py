@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analytics_assets.sample_api.academy import TOPICS, Academy
-from analytics_assets.sample_api.oddities import Draw, Row, leave_gap, pick, spell_id, spell_time
-from analytics_assets.sample_api.stories import OPTIONAL, STORIES
+from analytics_assets.sample_api.oddities import Draw, Row, leave_gap, pick, spell_time
+from analytics_assets.sample_api.stories import STORIES, UNTOLD
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import ADDED, BOOLEAN, COUNT, EMAIL, ID, JSON, NUMBER, TIME, Column
 
@@ -40,34 +40,29 @@ def rows(academy: Academy, resource: str, indexes: Iterable[int] | None = None) 
     """
     declared = RESOURCES[resource].columns if resource in RESOURCES else ()
     own = [column for column in declared if column.name not in ADDED and not column.lifted_from]
+    tell, optional = STORIES.get(resource, UNTOLD)
     found = []
     for index in range(academy.sizes[resource]) if indexes is None else indexes:
         draw = academy.draw(resource, index)
-        row = STORIES.get(resource, _bare)(academy, index, draw)
+        row = tell(academy, index, draw)
         untold = [column for column in own if column.name not in row]
         for column in untold:
             # A stream of its own, so that the other values stay as they are when a column is declared.
             stream = academy.draw(f"{resource}.{column.name}", index)
             row[column.name] = _value(academy, resource, index, column, stream)
-        optional = OPTIONAL.get(resource) or [column.name for column in untold if column.nullable]
         if resource == "paths_users" and draw() < 0.03:
             row = {"id": row["id"]}  # the general contract promises no more here
-        elif optional:
-            leave_gap(row, optional, draw)
+        else:
+            leave_gap(row, optional.split() or [column.name for column in untold if column.nullable], draw)
         found.append(row)
     return found
 
 
-def _bare(_: Academy, index: int, draw: Draw) -> Row:
-    return {"id": spell_id(1 + index, draw)}
-
-
 def _value(academy: Academy, resource: str, index: int, column: Column, draw: Draw) -> Any:
     """A value of the column's type."""
-    if column.type is ID:
-        return _reference(academy, column.name, column.description, draw)
-    if column.type is JSON:  # the object that ids are lifted from, or any other
-        return {"id": _reference(academy, f"{column.name}_id", "", draw), "name": pick(draw, TOPICS)}
+    if column.type in (ID, JSON):  # an object is one that ids are lifted from, or any other
+        found = _reference(academy, column, draw)
+        return found if column.type is ID else {"id": found, "name": pick(draw, TOPICS)}
     if column.type is TIME:
         return spell_time(academy.created(resource, index, draw())[1], draw)
     if column.type is BOOLEAN:
@@ -80,10 +75,11 @@ def _value(academy: Academy, resource: str, index: int, column: Column, draw: Dr
     return f"{column.name.replace('_', ' ').capitalize()} {1 + int(9 * draw())}"
 
 
-def _reference(academy: Academy, name: str, description: str, draw: Draw) -> Any:
-    """An id of the resource that the description gives as `users.id`, or that the name does as `user_id`."""
-    named = re.search(r"`(\w+)\.id`", description)
-    targets = (target for target in academy.sizes if f"_{name}".endswith(f"_{target.removesuffix('s')}_id"))
-    target = named[1] if named else next(targets, "")
+def _reference(academy: Academy, column: Column, draw: Draw) -> Any:
+    """An id of the resource that the column's description gives as `users.id`, or that its name does as `user_id`."""
+    described, name = re.search(r"`(\w+)\.id`", column.description), f"_{column.name.removesuffix('_id')}"
+    named = (target for target in academy.sizes if name.endswith(f"_{target.removesuffix('s')}"))
+    target = described[1] if described else next(named, "")
+    tell, _ = STORIES.get(target, UNTOLD)
     index = int(academy.sizes.get(target, 100) * draw())
-    return STORIES.get(target, _bare)(academy, index, academy.draw(target, index))["id"]
+    return tell(academy, index, academy.draw(target, index))["id"]

@@ -39,15 +39,13 @@ def spell_time(seconds: float | None, draw: Draw) -> str | float | None:
 
 def moment(time: str | float) -> float:
     """What `spell_time` has written, in seconds since 1970."""
-    if isinstance(time, str):
-        return datetime.fromisoformat(time.replace(" UTC", "Z")).timestamp()
-    return time / 1000
+    return datetime.fromisoformat(time.replace(" UTC", "Z")).timestamp() if isinstance(time, str) else time / 1000
 
 
 def leave_gap(row: Row, optional: Sequence[str], draw: Draw) -> None:
     """Every now and then make one of a row's optional fields null, or leave it out."""
     chance = draw()
-    if chance < 0.06:
+    if chance < 0.06 and optional:
         field = pick(draw, optional)
         row[field] = None
         if chance < 0.03:

@@ -24,9 +24,6 @@ from analytics_assets.sample_api.faults import Fault, parse_faults
 from analytics_assets.sample_api.oddities import moment
 
 MOST_PER_PAGE = 100
-Indexes = range | tuple[int, ...]
-
-
 # How a resource is asked for rows of a window of dates: the path, two parameters, and the field that has the date.
 WINDOWS = {
     "awarded_certifications": ("awarded_certifications", "start", "end", "awarded_at"),
@@ -36,13 +33,12 @@ WINDOWS = {
 
 @dataclass(eq=False)
 class SampleApi:
-    """All resources of an academy under `<url>/v1`, and beside that, without a token, what steers them.
+    """All resources of an academy under `/v1`, and beside that, without a token, what steers them.
 
     `growth` is in rows a minute and by resource, `latency` is in seconds and added to every request.
     """
 
     academy: Academy
-    url: str
     token: str
     latency: float
     growth: dict[str, float]
@@ -53,12 +49,8 @@ class SampleApi:
 
     def application(self) -> Starlette:
         """The server as an ASGI application. What raises ValueError is answered with 400."""
-        routes = [
-            Route("/v1/{path:path}", self.read),
-            Route("/calls", self.count_calls),
-            Route("/faults", self.change_faults, methods=["POST"]),
-            Route("/rows", self.add_rows, methods=["POST"]),
-        ]
+        routes = [Route("/v1/{path:path}", self.read), Route("/calls", self.count_calls)]
+        routes += [Route(f"/{what}", self.steer, methods=["POST"]) for what in ("faults", "rows")]
         handlers = {ValueError: lambda _, error: JSONResponse({"error": str(error)}, 400)}
         return Starlette(routes=routes, exception_handlers=handlers)
 
@@ -79,13 +71,13 @@ class SampleApi:
         if not known:
             return JSONResponse({"error": f"there is no {path}"}, 404)
         number, per_page = _number(query, "page", "1"), min(_number(query, "per_page", "25"), MOST_PER_PAGE)
-        indexes: Indexes = range(self.total(resource))
+        indexes: range | tuple[int, ...] = range(self.total(resource))
         _, start, end, _ = WINDOWS.get(resource, ("", "", "", ""))
         if path != resource or (start and start in query):
             since, until = _number(query, start, least=0), _number(query, end, least=0)
             indexes = _dated(self.academy, resource, self.total(resource), since, until)
-        page = {"academy": self.academy, "url": f"{self.url}/v1/{resource}", "resource": resource, "number": number}
-        page |= {"per_page": per_page, "indexes": indexes[: number * per_page + 1]}
+        page = {"academy": self.academy, "resource": resource, "number": number, "per_page": per_page}
+        page |= {"url": f"{request.base_url}v1/{resource}", "indexes": indexes[: number * per_page + 1]}
         for fault in self.faults.get(resource, ()):
             if fault.strikes(number):
                 return await fault.answer(page)
@@ -95,23 +87,20 @@ class SampleApi:
         """`GET /calls` counts requests by resource."""
         return JSONResponse({name: self.calls[name] for name in self.academy.sizes})
 
-    async def change_faults(self, request: Request) -> JSONResponse:
-        """`POST /faults` with `{"users": "status:500"}` or `{"users": null}` changes the faults of a resource."""
-        wanted = await self._by_resource(request)
-        self.faults.update({name: [] if text is None else parse_faults(str(text)) for name, text in wanted.items()})
-        return JSONResponse(sorted(wanted))
+    async def steer(self, request: Request) -> JSONResponse:
+        """`POST /faults` with `{"users": "status:500"}` or `{"users": null}` changes the faults of a resource.
 
-    async def add_rows(self, request: Request) -> JSONResponse:
-        """`POST /rows` with `{"users": 3}` adds rows at the end of a resource, or takes them away if negative."""
-        wanted = await self._by_resource(request)
-        self.added.update({name: int(str(count)) for name, count in wanted.items()})
-        return JSONResponse({name: self.total(name) for name in self.academy.sizes})
-
-    async def _by_resource(self, request: Request) -> dict[str, Any]:
-        body = await request.json()
-        if not isinstance(body, dict) or not body.keys() <= self.academy.sizes.keys():
+        `POST /rows` with `{"users": 3}` adds rows at its end, or takes them away if negative. Both answer with the
+        number of rows of every resource.
+        """
+        wanted = await request.json()
+        if not isinstance(wanted, dict) or not wanted.keys() <= self.academy.sizes.keys():
             raise ValueError(f"a JSON object is wanted, with keys among {', '.join(self.academy.sizes)}")
-        return body
+        if request.url.path == "/faults":
+            self.faults |= {name: [] if text is None else parse_faults(str(text)) for name, text in wanted.items()}
+        else:
+            self.added.update({name: int(str(count)) for name, count in wanted.items()})
+        return JSONResponse({name: self.total(name) for name in self.academy.sizes})
 
 
 @functools.cache

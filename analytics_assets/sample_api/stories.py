@@ -8,15 +8,6 @@ from collections.abc import Callable
 from analytics_assets.sample_api.academy import DAY, KINDS, PATHS, Academy, certificate, content
 from analytics_assets.sample_api.oddities import Draw, Row, pick, spell_id, spell_time
 
-# What a row may lack or have as null. A registration keeps the fields that make its history add up.
-OPTIONAL = {
-    "awarded_certifications": ("description", "user_name", "user_email"),
-    "certifications": ("description", "awarded_by_name", "awarded_by_title", "created_at"),
-    "paths_users": ("path_description", "user_email", "user_name"),
-    "registrations": ("score", "due_at", "due_date", "pass_status", "user", "content", "enrollment_method"),
-    "trainings": ("type", "created_at", "card_banner"),
-    "users": ("email", "segments", "display_name", "last_name", "created_at", "custom_registration_field_values"),
-}
 PASS_MARK = 70
 REMOVED_USERS = 12
 SEGMENTS = ("Warehouse", "Sales", "Customer care", "Zürich", "Leadership", "Contractors")
@@ -32,9 +23,8 @@ def history(academy: Academy, index: int, draw: Draw) -> tuple[int, str, int, Ro
     part, created = academy.created("registrations", index, draw())
     chance, share = draw(), draw()
     kind = "training" if chance < 0.92 else "path" if chance < 0.97 else "resource"
-    taken = int(len(KINDS[kind][1]) * share)
-    if kind == "training":
-        taken = academy.earlier("trainings", part, share**2.5)  # so the first are far bigger than the last
+    early = academy.earlier("trainings", part, share**2.5)  # so the first are far bigger than the last
+    taken = early if kind == "training" else int(len(KINDS[kind][1]) * share)
     user = academy.earlier("users", part, draw() ** 1.5)
     if draw() < 0.03:
         user = -1 - user % REMOVED_USERS
@@ -92,18 +82,17 @@ def _passed(academy: Academy, award: int) -> tuple[int, str, int, Row]:
     registrations, awards = (max(academy.sizes[name], 1) for name in ("registrations", "awarded_certifications"))
     first = award % awards * registrations // awards
     for index in (*range(first, first + 200), first):
-        past = history(academy, index % registrations, academy.draw("registrations", index % registrations))
-        if past[3]["pass_status"] == "passed" and past[2] < academy.sizes["certifications"]:
+        at = index % registrations
+        user, kind, taken, fields = history(academy, at, academy.draw("registrations", at))
+        if fields["pass_status"] == "passed" and taken < academy.sizes["certifications"]:
             break
-    return past
+    return user, kind, taken, fields
 
 
 def _path_user(academy: Academy, index: int, draw: Draw) -> Row:
     part, created = academy.created("paths_users", index, draw())
-    person, path = (
-        academy.person(academy.earlier("users", part, draw())),
-        content("path", int(len(PATHS) * draw())),
-    )
+    person = academy.person(academy.earlier("users", part, draw()))
+    path = content("path", int(len(PATHS) * draw()))
     ended, outcome = created + DAY * (1 + 90 * draw()), draw()
     completed = ended if outcome > 0.4 and ended <= academy.now else None
     return {
@@ -158,11 +147,13 @@ def _certification(academy: Academy, index: int, draw: Draw) -> Row:
     }
 
 
-STORIES: dict[str, Callable[[Academy, int, Draw], Row]] = {
-    "awarded_certifications": _awarded_certification,
-    "certifications": _certification,
-    "paths_users": _path_user,
-    "registrations": _registration,
-    "trainings": _training,
-    "users": _user,
+# How a row is told, and which fields it may lack or have as null: none that make a history add up.
+STORIES: dict[str, tuple[Callable[[Academy, int, Draw], Row], str]] = {
+    "awarded_certifications": (_awarded_certification, "description user_name user_email"),
+    "certifications": (_certification, "description awarded_by_name awarded_by_title created_at"),
+    "paths_users": (_path_user, "path_description user_email user_name"),
+    "registrations": (_registration, "score due_at due_date pass_status user content enrollment_method"),
+    "trainings": (_training, "type created_at card_banner"),
+    "users": (_user, "email segments display_name last_name created_at custom_registration_field_values"),
 }
+UNTOLD = (lambda _, index, draw: {"id": spell_id(1 + index, draw)}, "")  # of a resource that is only declared
