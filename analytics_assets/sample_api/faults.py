@@ -17,16 +17,16 @@ from starlette.responses import Response, StreamingResponse
 
 from analytics_assets.sample_api.data import document as make_document
 
-# By the form in which it is asked for. Those of SHAPES make another document of a page's, and do nothing else.
+# What a fault does, by the form in which it is asked for. Those of SHAPES only make another document of a page's.
 SHAPES: dict[str, tuple[str, Callable[[dict[str, Any], str], Any]]] = {
     "no_has_more": ("leaves has_more out", lambda page, _: {key: page[key] for key in page if key != "has_more"}),
-    "has_more_true": ("has_more is always true", lambda page, _: {**page, "has_more": True}),
-    "has_more_text": ("has_more is a text", lambda page, _: {**page, "has_more": str(page["has_more"]).lower()}),
-    "missing_rows": ("data is there, the resource in it is not", lambda page, _: {**page, "data": {}}),
-    "null_rows": ("the resource in data is null", lambda page, name: {**page, "data": {name: None}}),
+    "has_more_true": ("has_more is always true", lambda page, _: page | {"has_more": True}),
+    "has_more_text": ("has_more is a JSON string", lambda page, _: page | {"has_more": str(page["has_more"]).lower()}),
+    "missing_rows": ("data is there, the resource in it is not", lambda page, _: page | {"data": {}}),
+    "null_rows": ("the resource in data is null", lambda page, name: page | {"data": {name: None}}),
     "list_body": ("the body is a JSON list", lambda page, _: [page]),
     "null_body": ("the body is the JSON value null", lambda _, __: None),
-    "empty": ("no rows, and no more to come", lambda page, name: {**page, "data": {name: []}, "has_more": False}),
+    "empty": ("no rows, and no more to come", lambda page, name: page | {"data": {name: []}, "has_more": False}),
 }
 FAULTS = {
     "status:CODE": "answers with this error status (400 to 599) and a JSON error",
@@ -91,7 +91,7 @@ class Fault:
                 headers["x"] = "\0"
             case "broken_gzip" | "bomb":
                 headers["content-encoding"] = "gzip"
-                body = gzip.compress(b" " * (1 << 20)) * argument  # none if it is only said
+                body = gzip.compress(b" " * (1 << 20)) * argument  # nothing for broken_gzip: its body stays
             case "odd_values":
                 for row, values in zip(rows, ODD, strict=False):
                     row.update(values)
