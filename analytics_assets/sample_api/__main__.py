@@ -35,7 +35,7 @@ def main() -> None:
     except (ValueError, OSError, OverflowError) as error:
         parser.error(str(error))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    api = SampleApi(academy, options.token, options.latency_ms / 1000, growth, faults)
+    api = SampleApi(academy, url, options.token, options.latency_ms / 1000, growth, faults)
     # An answer in progress is dropped at the end: it may be one that a fault keeps waiting for ever.
     config = uvicorn.Config(api.application(), ws="none", log_config=None, timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)

@@ -33,12 +33,13 @@ WINDOWS = {
 
 @dataclass(eq=False)
 class SampleApi:
-    """All resources of an academy under `/v1`, and beside that, without a token, what steers them.
+    """All resources of an academy under `<url>/v1`, and beside that, without a token, what steers them.
 
     `growth` is in rows a minute and by resource, `latency` is in seconds and added to every request.
     """
 
     academy: Academy
+    url: str
     token: str
     latency: float
     growth: dict[str, float]
@@ -77,7 +78,7 @@ class SampleApi:
             since, until = _number(query, start, least=0), _number(query, end, least=0)
             indexes = _dated(self.academy, resource, self.total(resource), since, until)
         page = {"academy": self.academy, "resource": resource, "number": number, "per_page": per_page}
-        page |= {"url": f"{request.base_url}v1/{resource}", "indexes": indexes[: number * per_page + 1]}
+        page |= {"url": f"{self.url}/v1/{resource}", "indexes": indexes[: number * per_page + 1]}
         for fault in self.faults.get(resource, ()):
             if fault.strikes(number):
                 return await fault.answer(page)
