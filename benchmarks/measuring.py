@@ -40,7 +40,7 @@ class Result:
 
 
 class Api:
-    """The sample API with the data of a case, and what a right database holds of it."""
+    """The sample API with the data of a case, and what a right database holds of it: by then every page is rendered."""
 
     def __init__(self, url: str, case: Case) -> None:
         self.url = url
@@ -84,9 +84,9 @@ class Api:
 
 @contextmanager
 def serving(case: Case) -> Iterator[Api]:
-    """The sample API in a process of its own, every page rendered before."""
+    """The sample API in a process of its own, which keeps every page that it has rendered."""
     sizes = [part for name, rows in case.rows.items() for part in (f"--{name.replace('_', '-')}", str(rows))]
-    with running("--token", TOKEN, "--render-first", "--latency-ms", str(case.latency_ms), *sizes) as url:
+    with running("--token", TOKEN, "--latency-ms", str(case.latency_ms), *sizes) as url:
         yield Api(url, case)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import ceil
 
 from analytics_assets.defs.run_plan import WINDOW_OVERLAP
-from analytics_assets.sample_api.data import SIZES, YEARS_OF_HISTORY
+from analytics_assets.sample_api.academy import SIZES, YEARS_OF_HISTORY
 from analytics_assets.sample_api.server import WINDOWS
 from analytics_assets.settings import Settings
 

@@ -1,238 +1,128 @@
-"""The faults a resource can be asked for, what each does to an answer, and the one grammar they are written in.
+"""The faults a resource can be asked for, the one grammar they are written in, and what each makes of a page.
 
-Here belongs all that departs from the contract. A fault changes the `Reply` it is given and knows neither HTTP nor who
-asked; `server` sends the reply. Oddities of valid data belong in `oddities`.
+All that departs from the contract belongs here. Oddities of valid data belong in `oddities`.
 """
 
+import asyncio
 import gzip
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from typing import Any, Literal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
 
-from analytics_assets.sample_api.oddities import Row
+from starlette.responses import Response, StreamingResponse
 
-GRAMMAR = "FAULT[:ARGUMENT][@PAGE][*TIMES], several separated by commas"
-PATTERN = re.compile(r"(?P<name>\w+?)(:(?P<argument>\d{1,9}))?(@(?P<page>\d{1,9}))?(\*(?P<times>\d{1,9}))?")
+from analytics_assets.sample_api.data import document as make_document
 
-
-@dataclass
-class Reply:
-    """The answer to a request for one page, on its way out; `document` becomes the body unless there is a `body`."""
-
-    resource: str
-    page: int
-    per_page: int
-    total: int
-    read: Callable[[int, int], list[Row]]  # the rows from an index to before another
-    document: Any
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-    body: bytes | None = None
-    ending: Literal["whole", "slow", "cut", "reset", "hang"] = "whole"
-
-    def show(self, start: int, stop: int) -> list[Row]:
-        """Put the rows from `start` to before `stop` into the document, and return them."""
-        rows = self.document["data"][self.resource] = self.read(max(start, 0), stop)
-        self.document["has_more"] = stop < self.total
-        return rows
+# What a fault does, by the form in which it is asked for. Those of SHAPES only make another document of a page's.
+SHAPES: dict[str, tuple[str, Callable[[dict[str, Any], str], Any]]] = {
+    "no_has_more": ("leaves has_more out", lambda page, _: {key: page[key] for key in page if key != "has_more"}),
+    "has_more_true": ("has_more is always true", lambda page, _: page | {"has_more": True}),
+    "has_more_text": ("has_more is a JSON string", lambda page, _: page | {"has_more": str(page["has_more"]).lower()}),
+    "missing_rows": ("data is there, the resource in it is not", lambda page, _: page | {"data": {}}),
+    "null_rows": ("the resource in data is null", lambda page, name: page | {"data": {name: None}}),
+    "list_body": ("the body is a JSON list", lambda page, _: [page]),
+    "null_body": ("the body is the JSON value null", lambda _, __: None),
+    "empty": ("no rows, and no more to come", lambda page, name: page | {"data": {name: []}, "has_more": False}),
+}
+FAULTS = {
+    "status:CODE": "answers with this error status (400 to 599) and a JSON error",
+    "retry_after:SECONDS": "429 with Retry-After in seconds",
+    "retry_date:SECONDS": "429 with Retry-After as a date, so many seconds from now",
+    "cut": "promises the whole body, sends half of it and closes the connection",
+    "html": "200 with an HTML page",
+    "reset": "closes the connection without any response",
+    "hang": "never answers",
+    "slow": "sends one byte a second",
+    "broken_gzip": "says that the body is compressed, which it is not",
+    "bomb:MEGABYTES": "a small body that unpacks to so many megabytes of blanks",
+    "odd_values": "the first rows have NaN, a lone surrogate, a huge id, NUL and SQL, and a megabyte of text",
+    "ignore_page": "serves page 1, whichever is asked for",
+    "shift:ROWS": "so many rows move on after page 1: its last rows come again, changed, at the start of page 2",
+    **{name: what for name, (what, _) in SHAPES.items()},
+}
+HELP = [
+    "faults: FAULT[:ARGUMENT][@PAGE][*TIMES], several separated by commas, as in users=status:503@2*3",
+    *(f"{form:<20} {what}" for form, what in FAULTS.items()),
+]
+FORMS = "|".join(re.sub(":[A-Z]+", r":\\d{1,9}", form.replace(":CODE", r":[45]\d\d")) for form in FAULTS)
+PATTERN = re.compile(rf"({FORMS})(?:@(\d{{1,9}}))?(?:\*(\d{{1,9}}))?")
+ODD = [{"a": float("nan")}, {"a": "\ud800"}, {"id": 2**64 + 1}, {"a": "\0'; DROP TABLE users; --"}, {"a": "x" * 2**20}]
 
 
 @dataclass
 class Fault:
-    """A fault as it was asked for: on one page or on all (None), `times` more times or for ever (None)."""
+    """A fault as it was asked for: on one page or on all (0), `times` more times or for ever (infinity)."""
 
     name: str
     argument: int
-    page: int | None
-    times: int | None
+    page: int
+    times: float
 
     def strikes(self, page: int) -> bool:
         """Whether this request is hit; counts down the times."""
-        if self.page not in (None, page) or self.times == 0:
-            return False
-        if self.times is not None:
-            self.times -= 1
-        return True
+        hit = self.page in (0, page) and self.times > 0
+        self.times -= hit
+        return hit
+
+    async def answer(self, page: dict[str, Any]) -> Response:
+        """The response that the fault makes of a page, given as the arguments of `data.document`."""
+        name, argument, resource = self.name, self.argument, page["resource"]
+        number = 1 if name == "ignore_page" else page["number"]
+        document: Any = make_document(**page | {"number": number, "moved": argument if name == "shift" else 0})
+        status, headers, body, rows = 200, {"content-type": "application/json"}, b"", document["data"][resource]
+        match name:
+            case "status":
+                status, document = argument, {"error": f"fault: status {argument}"}
+            case "retry_after" | "retry_date":
+                status, document = 429, {"type": "rate_limited", "message": "fault: too many requests"}
+                date = formatdate(time.time() + argument, usegmt=True)
+                headers["retry-after"] = date if name == "retry_date" else str(argument)
+            case "html":
+                headers["content-type"] = "text/html"
+                body = b"<!doctype html><title>Maintenance</title><p>We will be back soon."
+            case "hang":
+                await asyncio.Event().wait()
+            case "reset":
+                # uvicorn refuses to write a header that HTTP does not allow, and closes the connection instead.
+                headers["x"] = "\0"
+            case "broken_gzip" | "bomb":
+                headers["content-encoding"] = "gzip"
+                body = gzip.compress(b" " * (1 << 20)) * argument  # nothing for broken_gzip: its body stays
+            case "odd_values":
+                for row, values in zip(rows, ODD, strict=False):
+                    row.update(values)
+            case "shift" if document["page"] == 2:
+                again = rows[:argument]  # each gets the other values of the row before
+                for row, other in zip(again, [dict(row) for row in rows[-1:] + again], strict=False):
+                    row.update({**other, "id": row["id"]})
+            case _ if name in SHAPES:
+                document = SHAPES[name][1](document, resource)
+        body = body or json.dumps(document).encode()
+        headers["content-length"] = str(len(body))
+        if name == "slow":
+            return StreamingResponse(_trickle(body), status, headers)
+        # With less sent than was promised uvicorn closes the connection.
+        return Response(body[: len(body) // 2] if name == "cut" else body, status, headers)
 
 
 def parse_faults(text: str) -> list[Fault]:
     """The faults written in `text`. Raises ValueError, with all valid ones, for what is no fault."""
-    return [_parse(part.strip()) for part in text.split(",")]
+    faults = []
+    for part in map(str.strip, text.split(",")):
+        match = PATTERN.fullmatch(part)
+        if not match:
+            raise ValueError("\n".join([f"{part!r} is no fault", *HELP]))
+        form, page, times = match.groups()
+        name, _, argument = form.partition(":")
+        faults.append(Fault(name, int(argument or 0), int(page or 0), float(times or "inf")))
+    return faults
 
 
-def help_lines() -> list[str]:
-    """One line for each fault: how it is written, and what it does."""
-    forms = {name: f"{name}:{ARGUMENTS[name]}" if name in ARGUMENTS else name for name in FAULTS}
-    return [f"{forms[name]:<20} {change.__doc__}" for name, change in FAULTS.items()]
-
-
-def _parse(text: str) -> Fault:
-    match = PATTERN.fullmatch(text)
-    if (
-        match is None
-        or match["name"] not in FAULTS
-        or (match["argument"] is not None) != (match["name"] in ARGUMENTS)
-        or (match["name"] == "status" and not 400 <= int(match["argument"]) <= 599)
-    ):
-        raise ValueError("\n".join([f"{text!r} is no fault; write {GRAMMAR}, with one of", *help_lines()]))
-    page, times = (int(match[key]) if match[key] else None for key in ("page", "times"))
-    return Fault(match["name"], int(match["argument"] or 0), page, times)
-
-
-def status(reply: Reply, code: int) -> None:
-    """answers with this error status (400 to 599) and a JSON error"""
-    reply.status, reply.document = code, {"error": f"fault: status {code}"}
-
-
-def retry_after(reply: Reply, seconds: int) -> None:
-    """429 with Retry-After in seconds"""
-    reply.status, reply.document = 429, {"type": "rate_limited", "message": "fault: too many requests"}
-    reply.headers["retry-after"] = str(seconds)
-
-
-def retry_date(reply: Reply, seconds: int) -> None:
-    """429 with Retry-After as a date, so many seconds from now"""
-    retry_after(reply, seconds)
-    reply.headers["retry-after"] = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-
-
-def cut(reply: Reply, _: int) -> None:
-    """promises the whole body, sends half of it and closes the connection"""
-    reply.ending = "cut"
-
-
-def html(reply: Reply, _: int) -> None:
-    """200 with an HTML page"""
-    reply.headers["content-type"] = "text/html"
-    reply.body = b"<!doctype html><title>Maintenance</title><p>We will be back soon."
-
-
-def reset(reply: Reply, _: int) -> None:
-    """closes the connection without any response"""
-    reply.ending = "reset"
-
-
-def hang(reply: Reply, _: int) -> None:
-    """never answers"""
-    reply.ending = "hang"
-
-
-def slow(reply: Reply, _: int) -> None:
-    """sends one byte a second"""
-    reply.ending = "slow"
-
-
-def broken_gzip(reply: Reply, _: int) -> None:
-    """says that the body is compressed, which it is not"""
-    reply.headers["content-encoding"] = "gzip"
-
-
-def bomb(reply: Reply, megabytes: int) -> None:
-    """a small body that unpacks to so many megabytes of blanks"""
-    reply.headers["content-encoding"] = "gzip"
-    reply.body = gzip.compress(b" " * (1 << 20)) * megabytes
-
-
-def odd_values(reply: Reply, _: int) -> None:
-    """the first rows have NaN, a lone surrogate, a huge id, NUL and SQL, and a megabyte of text"""
-    odd = [
-        {"a": float("nan")},
-        {"a": "\ud800"},
-        {"id": 2**64 + 1},
-        {"a": "\0'; DROP TABLE users; --"},
-        {"a": "x" * 2**20},
-    ]
-    for row, values in zip(reply.document["data"][reply.resource], odd, strict=False):
-        row.update(values)
-    reply.body = json.dumps(reply.document).encode()
-
-
-def no_has_more(reply: Reply, _: int) -> None:
-    """leaves has_more out"""
-    del reply.document["has_more"]
-
-
-def has_more_true(reply: Reply, _: int) -> None:
-    """has_more is always true"""
-    reply.document["has_more"] = True
-
-
-def has_more_text(reply: Reply, _: int) -> None:
-    """has_more is a text, "true" or "false", instead"""
-    reply.document["has_more"] = str(reply.document["has_more"]).lower()
-
-
-def ignore_page(reply: Reply, _: int) -> None:
-    """serves page 1, whichever is asked for"""
-    reply.document["page"] = 1
-    reply.show(0, reply.per_page)
-
-
-def missing_rows(reply: Reply, _: int) -> None:
-    """data is there, the resource in it is not"""
-    reply.document["data"] = {}
-
-
-def null_rows(reply: Reply, _: int) -> None:
-    """the resource in data is null"""
-    reply.document["data"][reply.resource] = None
-
-
-def list_body(reply: Reply, _: int) -> None:
-    """the body is a JSON list"""
-    reply.document = [reply.document]
-
-
-def null_body(reply: Reply, _: int) -> None:
-    """the body is the JSON value null"""
-    reply.document = None
-
-
-def empty(reply: Reply, _: int) -> None:
-    """no rows, and no more to come"""
-    reply.show(0, 0)
-    reply.document["has_more"] = False
-
-
-def shift(reply: Reply, count: int) -> None:
-    """so many rows move on after page 1: its last rows come again, changed, at the start of page 2"""
-    if reply.page == 1:
-        return
-    count, start = min(count, reply.per_page), (reply.page - 1) * reply.per_page
-    rows = reply.show(start - count, start - count + reply.per_page)
-    if reply.page == 2:
-        for row in rows[:count]:
-            row.update(CHANGED[reply.resource])
-
-
-FAULTS: dict[str, Callable[[Reply, int], None]] = {
-    change.__name__: change
-    for change in (
-        *(status, retry_after, retry_date, cut, html, reset, hang, slow, broken_gzip, bomb, odd_values),
-        *(
-            no_has_more,
-            has_more_true,
-            has_more_text,
-            ignore_page,
-            missing_rows,
-            null_rows,
-            list_body,
-            null_body,
-            empty,
-            shift,
-        ),
-    )
-}
-ARGUMENTS = {"status": "CODE", "retry_after": "SECONDS", "retry_date": "SECONDS", "bomb": "MEGABYTES", "shift": "ROWS"}
-CHANGED: dict[str, Row] = {
-    "awarded_certifications": {"user_name": "Changed Name"},
-    "certifications": {"description": "Changed while it was read."},
-    "paths_users": {"progress_percentage": 99.5},
-    "registrations": {"score": 99.5},
-    "trainings": {"name": "Changed name"},
-    "users": {"display_name": "Changed Name"},
-}
+async def _trickle(body: bytes) -> AsyncIterator[bytes]:
+    for byte in body:
+        await asyncio.sleep(1)
+        yield bytes([byte])

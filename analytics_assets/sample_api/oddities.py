@@ -1,7 +1,7 @@
 """How the service writes a value: the oddities of valid data, each chosen by the row's own numbers.
 
-Here belong mixed id and time spellings and gaps in optional fields. What a row means belongs in `data`, what no
-client could read belongs in `faults`.
+Mixed spellings of ids and times and gaps in optional fields belong here. What a row means belongs in `stories`, what no
+client could read in `faults`.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,21 +29,24 @@ def spell_time(seconds: float | None, draw: Draw) -> str | float | None:
     """A moment (seconds since 1970) as epoch milliseconds, whole or fractional, as `... UTC`, or as ISO 8601."""
     if seconds is None:
         return None
-    spelling = int(5 * draw())
+    spelling, whole = int(5 * draw()), datetime.fromtimestamp(int(seconds), UTC)
     if spelling < 2:
         return round(seconds * 1000, 4) if spelling else int(seconds * 1000)
     if spelling == 2:
-        return datetime.fromtimestamp(int(seconds), pick(draw, ZONES)).isoformat()
-    text = datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19]
-    return f"{text}Z" if spelling == 3 else text.replace("T", " ") + " UTC"
+        return whole.astimezone(pick(draw, ZONES)).isoformat()
+    return f"{whole:%Y-%m-%dT%H:%M:%SZ}" if spelling == 3 else f"{whole:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def with_gaps(row: Row, optional: Sequence[str], draw: Draw) -> Row:
-    """The row; every now and then one of its optional fields is null or left out."""
+def moment(time: str | float) -> float:
+    """What `spell_time` has written, in seconds since 1970."""
+    return datetime.fromisoformat(time.replace(" UTC", "Z")).timestamp() if isinstance(time, str) else time / 1000
+
+
+def leave_gap(row: Row, optional: Sequence[str], draw: Draw) -> None:
+    """Every now and then make one of a row's optional fields null, or leave it out."""
     chance = draw()
-    if chance < 0.06 and len(row) > 1:
+    if chance < 0.06 and optional:
         field = pick(draw, optional)
         row[field] = None
         if chance < 0.03:
             del row[field]
-    return row

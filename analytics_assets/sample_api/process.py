@@ -5,11 +5,8 @@ What the process serves belongs in `server`, its options in `__main__`.
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-SECONDS_TO_END = 5
 
 
 @contextmanager
@@ -20,29 +17,14 @@ def running(*options: str) -> Iterator[str]:
     error, where it does not start.
     """
     command = [sys.executable, "-m", "analytics_assets.sample_api", "--port", "0", "--exit-with-parent", *options]
+    pipe = subprocess.PIPE
+    pipe = subprocess.PIPE
     # A session of its own, so that an interrupt from the terminal reaches only the reader, which then ends the server.
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            if not url:
-                process.wait(SECONDS_TO_END)
-                errors.seek(0)
-                raise RuntimeError(f"the sample API did not start:\n{errors.read()}")
-            yield url
-        finally:
-            process.terminate()
-            try:
-                process.wait(SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        if not url.startswith("http"):
+            raise RuntimeError(f"the sample API did not start:\n{url}\n{process.stdout.read()}")
+        yield url  # at the end standard input is closed, and so the server ends

@@ -1,241 +1,124 @@
 """The sample API over HTTP: token, paging, growth, and the faults that are switched on.
 
-`SampleApi` is a plain ASGI application, because it answers every page; Starlette routes the few requests that steer it.
 What the rows hold belongs in `data`, what a fault does in `faults`, options and the process in `__main__`.
 """
 
 import asyncio
+import functools
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from analytics_assets.sample_api.data import Academy, dated, rows
-from analytics_assets.sample_api.faults import FAULTS, Fault, Reply, parse_faults
-from analytics_assets.sample_api.oddities import Row
+from analytics_assets.sample_api.academy import Academy
+from analytics_assets.sample_api.data import document, rows
+from analytics_assets.sample_api.faults import Fault, parse_faults
+from analytics_assets.sample_api.oddities import moment
 
-DEFAULT_PER_PAGE = 25
 MOST_PER_PAGE = 100
-JSON = {"content-type": "application/json"}
-
-
-class Window(NamedTuple):
-    """How a resource is asked for rows of a window of dates: behind its own path, and by which parameters."""
-
-    path: str
-    start: str
-    end: str
-
-
+# How a resource is asked for rows of a window of dates: the path, two parameters, and the field that has the date.
 WINDOWS = {
-    "awarded_certifications": Window("", "start", "end"),
-    "registrations": Window("by_date_range", "start_time", "end_time"),
+    "awarded_certifications": ("awarded_certifications", "start", "end", "awarded_at"),
+    "registrations": ("registrations/by_date_range", "start_time", "end_time", "created_at"),
 }
 
 
-class Listing(NamedTuple):
-    """The rows that are paged through: how many, and those from an index to before another."""
-
-    total: int
-    read: Callable[[int, int], list[Row]]
-
-
+@dataclass(eq=False)
 class SampleApi:
-    """The six resources below one path; `url` is where that path begins, `growth` is in rows a minute."""
+    """All resources of an academy under `<url>/v1`, and beside that, without a token, what steers them.
 
-    def __init__(
-        self,
-        academy: Academy,
-        url: str,
-        token: str,
-        latency: float = 0,
-        growth: Mapping[str, float] | None = None,
-        faults: Mapping[str, list[Fault]] | None = None,
-    ) -> None:
-        """`latency` is in seconds, added to every request. Raises KeyError for an unknown resource."""
-        self.academy, self.url, self.latency = academy, url, latency
-        self.authorization = f"Bearer {token}".encode()
-        self.growth, self.faults = growth or {}, dict(faults or {})
-        self.calls: Counter[str] = Counter()
-        self.added: Counter[str] = Counter()
-        self.started = time.monotonic()
-        self._pages: dict[tuple[str, int, int, int], bytes] = {}
-        self._dates: dict[tuple[str, int], float] = {}
+    `growth` is in rows a minute and by resource, `latency` is in seconds and added to every request.
+    """
+
+    academy: Academy
+    url: str
+    token: str
+    latency: float
+    growth: dict[str, float]
+    faults: dict[str, list[Fault]]
+    calls: Counter[str] = field(default_factory=Counter)
+    added: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+
+    def application(self) -> Starlette:
+        """The server as an ASGI application. What raises ValueError is answered with 400."""
+        routes = [Route("/v1/{path:path}", self.read), Route("/calls", self.count_calls)]
+        routes += [Route(f"/{what}", self.steer, methods=["POST"]) for what in ("faults", "rows")]
+        handlers = {ValueError: lambda _, error: JSONResponse({"error": str(error)}, 400)}
+        return Starlette(routes=routes, exception_handlers=handlers)
 
     def total(self, resource: str) -> int:
         """How many rows a resource has by now."""
         grown = self.growth.get(resource, 0) * (time.monotonic() - self.started) / 60
         return max(self.academy.sizes[resource] + self.added[resource] + int(grown), 0)
 
-    def whole(self, resource: str, total: int) -> Listing:
-        """All rows of a resource."""
-        return Listing(total, lambda start, stop: rows(self.academy, resource, start, min(stop, total)))
-
-    def window(self, resource: str, start: int, end: int) -> Listing:
-        """The rows of a resource that are dated from `start` to before `end`, in seconds since 1970."""
-        found = [index for index in range(self.total(resource)) if start <= self._dated(resource, index) < end]
-        return Listing(
-            len(found),
-            lambda first, stop: [row for at in found[first:stop] for row in rows(self.academy, resource, at, at + 1)],
-        )
-
-    def _dated(self, resource: str, index: int) -> float:
-        if (resource, index) not in self._dates:
-            self._dates[resource, index] = dated(self.academy, resource, index)
-        return self._dates[resource, index]
-
-    def document(self, resource: str, page: int, per_page: int, listing: Listing) -> dict[str, Any]:
-        """The JSON document of a page."""
-        end = page * per_page
-        return {
-            "page": page,
-            "per_page": per_page,
-            "has_more": end < listing.total,
-            "url": f"{self.url}/{resource}?page={page}&per_page={per_page}",
-            "data": {resource: listing.read(end - per_page, end)},
-        }
-
-    def rendered(self, resource: str, page: int, per_page: int) -> bytes:
-        """The body of a page, rendered when it is first asked for, and again only when rows were added to it."""
-        total = min(self.total(resource), page * per_page + 1)
-        key = resource, page, per_page, total
-        if key not in self._pages:
-            self._pages[key] = orjson.dumps(self.document(resource, page, per_page, self.whole(resource, total)))
-        return self._pages[key]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the counting comes first, so that refused and faulty requests count too."""
-        resource, *below = scope["path"].removeprefix(f"{scope['root_path']}/").split("/")
-        window = WINDOWS.get(resource)
-        known = resource in self.academy.sizes and below in ([], [window.path] if window else [])
-        if known:
-            self.calls[resource] += 1
-        if self.latency:
-            await asyncio.sleep(self.latency)
-        if (b"authorization", self.authorization) not in scope["headers"]:
-            await _send(send, 401, {"content-type": "text/plain"}, b"Unauthorized")
-            return
+    async def read(self, request: Request) -> Response:
+        """Answer with a page; the counting comes first, so that refused and faulty requests count too."""
+        path, query = request.path_params["path"], request.query_params
+        resource = next((name for name, window in WINDOWS.items() if window[0] == path), path)
+        known = resource in self.academy.sizes
+        self.calls[resource] += known
+        await asyncio.sleep(self.latency)
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            return Response("Unauthorized", 401, {"content-type": "text/plain"})
         if not known:
-            await _send(send, 404, JSON, orjson.dumps({"error": f"there is no {resource}"}))
-            return
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        try:
-            page = _positive(query, "page", 1)
-            per_page = min(_positive(query, "per_page", DEFAULT_PER_PAGE), MOST_PER_PAGE)
-            listing = None
-            if window and (below or window.start in query):
-                listing = self.window(resource, _seconds(query, window.start), _seconds(query, window.end))
-        except ValueError as error:
-            await _send(send, 400, JSON, orjson.dumps({"error": str(error)}))
-            return
-        fault = next((fault for fault in self.faults.get(resource, ()) if fault.strikes(page)), None)
-        if fault:
-            listing = listing or self.whole(resource, self.total(resource))
-            await self._fail(fault, resource, page, per_page, listing, receive, send)
-        elif listing:
-            await _send(send, 200, JSON, orjson.dumps(self.document(resource, page, per_page, listing)))
+            return JSONResponse({"error": f"there is no {path}"}, 404)
+        number, per_page = _number(query, "page", "1"), min(_number(query, "per_page", "25"), MOST_PER_PAGE)
+        indexes: range | tuple[int, ...] = range(self.total(resource))
+        _, start, end, _ = WINDOWS.get(resource, ("", "", "", ""))
+        if path != resource or (start and start in query):
+            since, until = _number(query, start, least=0), _number(query, end, least=0)
+            indexes = _dated(self.academy, resource, self.total(resource), since, until)
+        page = {"academy": self.academy, "resource": resource, "number": number, "per_page": per_page}
+        page |= {"url": f"{self.url}/v1/{resource}", "indexes": indexes[: number * per_page + 1]}
+        for fault in self.faults.get(resource, ()):
+            if fault.strikes(number):
+                return await fault.answer(page)
+        return Response(_rendered(**page), media_type="application/json")
+
+    async def count_calls(self, _: Request) -> JSONResponse:
+        """`GET /calls` counts requests by resource."""
+        return JSONResponse({name: self.calls[name] for name in self.academy.sizes})
+
+    async def steer(self, request: Request) -> JSONResponse:
+        """`POST /faults` with `{"users": "status:500"}` or `{"users": null}` changes the faults of a resource.
+
+        `POST /rows` with `{"users": 3}` adds rows at its end, or takes them away if negative. Both answer with the
+        number of rows of every resource.
+        """
+        wanted = await request.json()
+        if not isinstance(wanted, dict) or not wanted.keys() <= self.academy.sizes.keys():
+            raise ValueError(f"a JSON object is wanted, with keys among {', '.join(self.academy.sizes)}")
+        if request.url.path == "/faults":
+            self.faults |= {name: [] if text is None else parse_faults(str(text)) for name, text in wanted.items()}
         else:
-            await _send(send, 200, JSON, self.rendered(resource, page, per_page))
-
-    async def _fail(
-        self, fault: Fault, resource: str, page: int, per_page: int, listing: Listing, receive: Receive, send: Send
-    ) -> None:
-        reply = Reply(
-            resource=resource,
-            page=page,
-            per_page=per_page,
-            total=listing.total,
-            read=listing.read,
-            document=self.document(resource, page, per_page, listing),
-        )
-        FAULTS[fault.name](reply, fault.argument)
-        body = orjson.dumps(reply.document) if reply.body is None else reply.body
-        if reply.ending == "hang":
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        elif reply.ending == "reset":
-            # uvicorn refuses to write a header that HTTP does not allow, and closes the connection instead.
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"\0")]})
-        elif reply.ending == "cut":
-            # With less sent than was promised uvicorn closes the connection when this returns.
-            await _send(send, reply.status, reply.headers, body, sent=len(body) // 2)
-        elif reply.ending == "slow":
-            await _send(send, reply.status, reply.headers, body, sent=0)
-            for position in range(len(body)):
-                await asyncio.sleep(1)
-                await send({"type": "http.response.body", "body": body[position : position + 1], "more_body": True})
-        else:
-            await _send(send, reply.status, reply.headers, body)
+            self.added.update({name: int(str(count)) for name, count in wanted.items()})
+        return JSONResponse({name: self.total(name) for name in self.academy.sizes})
 
 
-def application(api: SampleApi) -> Starlette:
-    """The whole server: the API under `/v1`, and beside it, without a token, what steers it.
-
-    `GET /calls` counts requests by resource. `POST /faults` with `{"users": "status:500"}` or `{"users": null}` changes
-    the faults of a resource, `POST /rows` with `{"users": 3}` adds rows at its end, or takes them away if negative.
-    """
-
-    async def calls(_: Request) -> JSONResponse:
-        return JSONResponse({resource: api.calls[resource] for resource in api.academy.sizes})
-
-    async def faults(request: Request) -> JSONResponse:
-        try:
-            wanted = await _by_resource(request)
-            changes = {name: [] if text is None else parse_faults(str(text)) for name, text in wanted.items()}
-        except (TypeError, ValueError) as error:
-            return JSONResponse({"error": str(error)}, 400)
-        api.faults.update(changes)
-        return JSONResponse(sorted(changes))
-
-    async def add_rows(request: Request) -> JSONResponse:
-        try:
-            api.added.update({name: int(count) for name, count in (await _by_resource(request)).items()})
-        except (TypeError, ValueError) as error:
-            return JSONResponse({"error": str(error)}, 400)
-        return JSONResponse({resource: api.total(resource) for resource in api.academy.sizes})
-
-    async def _by_resource(request: Request) -> dict[str, Any]:
-        body = await request.json()
-        if not isinstance(body, dict) or not body.keys() <= api.academy.sizes.keys():
-            raise ValueError(f"a JSON object is wanted, with keys among {', '.join(api.academy.sizes)}")
-        return body
-
-    return Starlette(
-        routes=[
-            Route("/calls", calls),
-            Route("/faults", faults, methods=["POST"]),
-            Route("/rows", add_rows, methods=["POST"]),
-            Mount("/v1", app=api),
-        ]
-    )
+@functools.cache
+def _rendered(**page: Any) -> bytes:
+    """The body of a page, rendered when it is first asked for, and again only when rows were added to it."""
+    return orjson.dumps(document(**page))
 
 
-def _positive(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, str(default))
-    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
-        raise ValueError(f"{name} must be a positive integer, not {text!r}")
+@functools.cache
+def _dated(academy: Academy, resource: str, total: int, since: int, until: int) -> tuple[int, ...]:
+    """Which of the first `total` rows are dated from `since` to before `until`, in seconds since 1970."""
+    dates = [moment(row[WINDOWS[resource][-1]]) for row in rows(academy, resource, range(total))]
+    return tuple(index for index, date in enumerate(dates) if since <= date < until)
+
+
+def _number(query: Mapping[str, str], name: str, default: str = "", least: int = 1) -> int:
+    text = query.get(name, default)
+    if not re.fullmatch("[0-9]{1,11}", text) or int(text) < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, not {text!r}")
     return int(text)
-
-
-def _seconds(query: Mapping[str, str], name: str) -> int:
-    """A bound of a window, in seconds since 1970."""
-    if not re.fullmatch("[0-9]{1,11}", query.get(name, "")):
-        raise ValueError(f"{name} must be a time in seconds since 1970, not {query.get(name)!r}")
-    return int(query[name])
-
-
-async def _send(send: Send, status: int, headers: Mapping[str, str], body: bytes, sent: int | None = None) -> None:
-    """Send a response, or only the first `sent` bytes of it, leaving the rest owed."""
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    raw.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body[:sent], "more_body": sent is not None})

@@ -5,10 +5,13 @@ The declarations are in `resources`, `marts` and `bookkeeping`. How rows get int
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from dlt.common.data_types import TDataType
-from dlt.common.schema.typing import TTableSchemaColumns
+
+if TYPE_CHECKING:  # the declarations are read by processes that do without dlt, which takes most of a second to import
+    from dlt.common.data_types import TDataType
+    from dlt.common.schema.typing import TTableSchemaColumns
 
 DATASET = "analytics"
 OWN = "duckdb"  # the dialect in which this project writes SQL
@@ -19,7 +22,7 @@ class Type:
     """The names of a type for people, dlt, Arrow and SQL (DuckDB's, which is translated for other warehouses)."""
 
     label: str
-    dlt: TDataType
+    dlt: "TDataType"
     arrow: pa.DataType
     sql: str
 
@@ -85,7 +88,7 @@ EXTRA_FIELDS = "extra_fields"
 ADDED = frozenset({LAST_SEEN_AT, DELETED_AT, PAGE, EXTRA_FIELDS})  # to the API's own columns, by every sync
 
 
-def dlt_columns(table: Table) -> TTableSchemaColumns:
+def dlt_columns(table: Table) -> "TTableSchemaColumns":
     """The column hints of `table` for dlt. They agree with `arrow_schema`, or dlt would warn once per batch.
 
     Rows move between pages during a sync: of an id that comes twice, the row of the later page is kept.

@@ -22,7 +22,7 @@ import requests
 from websockets.sync.client import connect
 
 from analytics_assets.defs import history
-from analytics_assets.sample_api.data import SIZES
+from analytics_assets.sample_api.academy import SIZES
 from analytics_assets.sample_api.process import running
 from analytics_assets.tables.bookkeeping import REJECTED_ROWS, SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS

@@ -6,7 +6,8 @@ import pytest
 from pyrate_limiter import InMemoryStateStore
 
 from analytics_assets.extract.budget import Budget
-from analytics_assets.sample_api.data import SIZES, Academy, rows
+from analytics_assets.sample_api.academy import SIZES, Academy
+from analytics_assets.sample_api.data import rows
 from analytics_assets.settings import CHECKOUT
 from analytics_assets_tests.extract.virtual import Time
 from deploy import growth

@@ -13,7 +13,7 @@ import pytest
 import requests
 import yaml
 
-from analytics_assets.sample_api.data import SIZES
+from analytics_assets.sample_api.academy import SIZES
 from analytics_assets.sample_api.process import running
 from analytics_assets_tests import postgres
 from analytics_assets_tests.defs.browsing import free_port, wait_for

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from analytics_assets.sample_api.data import Academy, rows
+from analytics_assets.sample_api.academy import Academy
+from analytics_assets.sample_api.data import rows
 from analytics_assets.sample_api.process import running
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
