@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 
 @contextmanager
@@ -18,13 +19,15 @@ def running(*options: str) -> Iterator[str]:
     """
     command = [sys.executable, "-m", "analytics_assets.sample_api", "--port", "0", "--exit-with-parent", *options]
     pipe = subprocess.PIPE
-    pipe = subprocess.PIPE
     # A session of its own, so that an interrupt from the terminal reaches only the reader, which then ends the server.
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, start_new_session=True) as process,
+    ):
+        assert process.stdout
         url = process.stdout.readline().strip()
-        if not url.startswith("http"):
-            raise RuntimeError(f"the sample API did not start:\n{url}\n{process.stdout.read()}")
-        yield url  # at the end standard input is closed, and so the server ends
+        if not url:
+            process.wait()
+            errors.seek(0)
+            raise RuntimeError(f"the sample API did not start:\n{errors.read()}")
+        yield url  # at the end standard input is closed, and with that the server ends
