@@ -15,7 +15,19 @@ import pyarrow.compute as pc
 
 from analytics_assets.extract.answer import NULL, Fields, Raw, compact, decoder_of
 from analytics_assets.extract.values import READERS
-from analytics_assets.tables.schema import BOOLEAN, EMAIL, EXTRA_FIELDS, ID, JSON, NUMBER, TEXT, TIME, Table, Type
+from analytics_assets.tables.schema import (
+    BOOLEAN,
+    COUNT,
+    EMAIL,
+    EXTRA_FIELDS,
+    ID,
+    JSON,
+    NUMBER,
+    TEXT,
+    TIME,
+    Table,
+    Type,
+)
 
 INTEGER = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 TEXTS = (str | None, None)
@@ -27,6 +39,7 @@ KINDS: Mapping[Type, tuple[Any, Any]] = {
     TIME: (str | float | None, None),
     BOOLEAN: (bool | None, None),
     NUMBER: (float | None, None),
+    COUNT: (INTEGER | None, None),
 }
 ABSENT = Raw(b"")
 MOST_LEARNED = 200  # fields beyond the declared ones; a server with more makes up names

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_assets.extract.answer import MARK, NULL, Fields, Raw, as_text
-from analytics_assets.tables.schema import BOOLEAN, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
+from analytics_assets.tables.schema import BOOLEAN, COUNT, EMAIL, ID, JSON, NUMBER, TEXT, TIME, Type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A number below this is epoch seconds (until the year 5138), one above it milliseconds (since 1973).
@@ -87,6 +87,13 @@ def _read_number(value: Any) -> float:
     return number
 
 
+def _read_count(value: Any) -> int:
+    count = int(value)
+    if isinstance(value, bool) or count != float(value) or not -(2**63) <= count < 2**63:
+        raise ValueError("no whole number of 64 bits")
+    return count
+
+
 def _read_boolean(value: Any) -> bool:
     return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
 
@@ -131,6 +138,10 @@ def _times(values: Sequence[Any]) -> pa.Array:
     return times
 
 
+def _counts(values: Sequence[Any]) -> pa.Array:
+    return pa.array(values, COUNT.arrow)
+
+
 def _booleans(values: Sequence[Any]) -> pa.Array:
     return pa.array(values, BOOLEAN.arrow)
 
@@ -144,4 +155,5 @@ READERS: dict[Type, Reader] = {
     TIME: Reader(_times, _read_time),
     BOOLEAN: Reader(_booleans, _read_boolean),
     NUMBER: Reader(_numbers, _read_number),
+    COUNT: Reader(_counts, _read_count),
 }

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,10 +16,12 @@ from analytics_assets.extract.answer import look
 from analytics_assets.extract.batches import Typed, _whole, typed, value_by_value
 from analytics_assets.extract.structs import Structs
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets.tables.schema import BOOLEAN, JSON, NUMBER, TIME, Column, arrow_schema
+from analytics_assets.tables.schema import BOOLEAN, COUNT, JSON, NUMBER, TIME, Column, arrow_schema
 from analytics_assets.tables.sync import Rejected
 
-REGISTRATIONS = RESOURCES["registrations"]
+DECLARED = RESOURCES["registrations"]
+# A resource with columns of all types: none of the six has a count so far.
+REGISTRATIONS = replace(DECLARED, columns=(*DECLARED.columns, Column("seats", COUNT, "Seats taken.")))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DELETE = "\x7f"  # stands for a byte that may be put in its place
 Json = Any  # a token, or a list of such, or an object: a tuple of fields
@@ -144,6 +147,7 @@ OF_TYPE: dict[Any, st.SearchStrategy[Json]] = {
     TIME: spelled(iso_times | utc_times | epochs | st.integers(0, 2 * 10**12)),
     BOOLEAN: spelled(st.booleans()),
     NUMBER: numbers,
+    COUNT: spelled(st.integers(-(2**63), 2**63 - 1)),
     JSON: lifted | st.builds(lambda name, one: (Field(name, one),), st.sampled_from(['"user"', '"content"']), lifted),
 }
 
