@@ -1,7 +1,4 @@
-"""The sample API as a process of its own beside the code that reads it: the first run, the tests, the benchmark.
-
-What the process serves belongs in `server`, its options in `__main__`.
-"""
+"""The sample API as a process beside the code that reads it: for the first run, the tests and the benchmark."""
 
 import subprocess
 import sys
