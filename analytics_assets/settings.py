@@ -16,12 +16,16 @@ from zoneinfo import ZoneInfo
 from dotenv import load_dotenv
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
+from analytics_assets.tables.resources import RESOURCES
+
 if TYPE_CHECKING:
     from dlt.common.configuration.providers.provider import ConfigProvider
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
-ROOT = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()  # of an installed package the current folder
+# The folder of `.env`, `.dlt`, `data` and `dagster_home`. An installed package has the current folder, as its parent
+# process had it.
+ROOT = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path(os.environ.get("DLT_LOCAL_DIR") or Path.cwd())
 KIND, CREDENTIALS = "DESTINATION__WAREHOUSE__DESTINATION_TYPE", "DESTINATION__WAREHOUSE__CREDENTIALS"
 WINDOW = "API_WINDOW_"
 EXAMPLE_URL = "https://api.example.com"
@@ -104,7 +108,7 @@ def _window_path(path: str) -> str:
 Count = Annotated[int, Field(gt=0), "a whole number like {}"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), "a number like {}"]
 Share = Annotated[float, Field(ge=0, le=1), "a number from 0 to 1 like {}"]
-Cron = Annotated[str, Field(pattern=r"^(@\w+|\S+( +\S+){4})$"), "five fields like {}"]
+Cron = Annotated[str, "five fields like {}"]
 Zone = Annotated[str, AfterValidator(_zone), "a time zone like Europe/Berlin"]
 Folder = Annotated[Path, AfterValidator(_folder), "a path"]
 File = Annotated[Path | None, AfterValidator(_folder), "a path"]
@@ -167,6 +171,7 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
         "`postgresql://loader:password@host:5432/database`.",
         shown=True,
         alias=CREDENTIALS,
+        repr=False,
     )
     duckdb_memory_limit: Annotated[str, Field(pattern=r"(?i)^\d+(\.\d+)? ?([kmgt]i?b|%)$"), "a size like {}"] = (
         _setting("200MB", "Memory that DuckDB may use; beyond it, it uses a folder beside its file.")
@@ -236,12 +241,10 @@ def load() -> None:
 
 def read() -> Settings:
     """The settings as they are now. Raises `WrongSetting`."""
-    from analytics_assets.tables.resources import RESOURCES  # it imports dlt, for which `load` has to come first
-
     _load_dotenv()
     windows = {name: find(f"{WINDOW}{name.upper()}") for name in RESOURCES}
     found = {str(field.alias): find(str(field.alias)) for field in Settings.model_fields.values()}
-    found["API_WINDOWS"] = {name: path for name, path in windows.items() if path}
+    found |= _places(found) | {"API_WINDOWS": {name: path for name, path in windows.items() if path}}
     for name in os.environ:
         if name.upper().startswith(WINDOW) and name not in {f"{WINDOW}{resource.upper()}" for resource in windows}:
             raise WrongSetting(
@@ -254,7 +257,7 @@ def read() -> Settings:
 
 
 def find(name: str) -> Any:
-    """The value of a setting or of one of dlt's own as dlt finds it; None if it is not set, or empty."""
+    """The value of a setting or of one of dlt's own as dlt finds it; None if it is not set."""
     from dlt.common.typing import TSecretValue
 
     *sections, key = name.lower().split("__")
@@ -262,8 +265,7 @@ def find(name: str) -> Any:
     for provider in _providers(os.environ["DLT_PROJECT_DIR"]):
         if provider.supports_secrets or not is_secret:
             value, _ = provider.get_value(key, TSecretValue if is_secret else str, None, *sections)
-            # An empty one is not set. But a secret that came empty must not switch masking off.
-            if value is not None and (str(value).strip() or name == "MASKING_KEY"):
+            if value is not None:
                 return value
     return None
 
@@ -282,12 +284,16 @@ def _providers(folder: str) -> "list[ConfigProvider]":
 
 def use_sample_api(url: str) -> None:
     """Point this process, and those that it starts, to the sample API at `url`."""
-    os.environ.update({"API_KEY": SAMPLE_TOKEN, "API_BASE_URL": url})
+    os.environ |= {"API_KEY": SAMPLE_TOKEN, "API_BASE_URL": url, "READS_SAMPLE_API": "true"}
 
 
 def _load_dotenv() -> None:
     try:
         load_dotenv(ROOT / ".env", encoding="utf-8-sig")
+        # An empty one counts as not set. But a secret that came empty must not switch masking off.
+        blank = [str(field.alias) for name, field in Settings.model_fields.items() if name != "masking_key"]
+        for name in (name for name in blank if not os.environ.get(name, "x").strip()):
+            del os.environ[name]
     except UnicodeDecodeError:
         raise WrongSetting(f"{ROOT}/.env is not in UTF-8; save it in that encoding") from None
     except OSError as error:
@@ -301,17 +307,20 @@ def _complete() -> None:
     for name, value in FOR_LIBRARIES.items():
         if find(name) is None:
             os.environ[name] = value
-    os.environ.setdefault(KIND, str(find(KIND) or "duckdb"))
-    file = find(CREDENTIALS) or "data/warehouse.duckdb"
-    is_file = os.environ[KIND] == "duckdb" and isinstance(file, str) and "://" not in file and file != ":memory:"
-    if "READS_SAMPLE_API" not in os.environ and not find("API_KEY") and find("API_BASE_URL") in (None, EXAMPLE_URL):
-        # In a folder of its own whatever is configured, so that nothing of it gets among the rows of a real API.
-        real = Path(_absolute(CREDENTIALS, file if is_file else "data/warehouse.duckdb"))
-        folder = real.parent / "sample"
-        os.environ |= {"READS_SAMPLE_API": "true", KIND: "duckdb", "PUBLISHED_FILE": str(folder / "published.duckdb")}
-        os.environ[CREDENTIALS] = str(folder / real.name)
-    elif is_file:
-        os.environ[CREDENTIALS] = _absolute(CREDENTIALS, file)
+
+
+def _places(found: dict[str, Any]) -> dict[str, Any]:
+    """Where the tables are: as configured or, if no API is, in files of their own for the sample API."""
+    kind, file = found[KIND] or "duckdb", found[CREDENTIALS] or "data/warehouse.duckdb"
+    is_in_parts = any(name.startswith(f"{CREDENTIALS}__") for name in os.environ)  # which dlt puts together
+    is_file = kind == "duckdb" and isinstance(file, str) and "://" not in file and ":memory:" not in file
+    path = Path(_absolute(CREDENTIALS, file if is_file else "data/warehouse.duckdb"))
+    if found["READS_SAMPLE_API"] or (not found["API_KEY"] and found["API_BASE_URL"] in (None, EXAMPLE_URL)):
+        # Whatever is configured, so that no sample data gets among the rows of a real API.
+        folder = path.parent / "sample"
+        sample = {"READS_SAMPLE_API": True, KIND: "duckdb", "PUBLISHED_FILE": folder / "published.duckdb"}
+        return {**sample, CREDENTIALS: str(folder / path.name)}
+    return {CREDENTIALS: str(path)} if is_file and not is_in_parts else {}
 
 
 def _absolute(name: str, path: str) -> str:

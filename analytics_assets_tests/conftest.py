@@ -37,7 +37,7 @@ def warehouse_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RUNTIME__REQUEST_BACKOFF_FACTOR", "0.001")
     monkeypatch.setattr(explained, "RETRY_SECONDS", 0)
     monkeypatch.setenv("API_RESOURCE_PATH", "/v1/{resource}")
-    for name in ("FAILURE_WEBHOOK_URL", "READS_SAMPLE_API", "PUBLISHED_FILE"):
+    for name in ("FAILURE_WEBHOOK_URL", "PUBLISHED_FILE"):
         monkeypatch.delenv(name, raising=False)
     return file
 

@@ -24,7 +24,9 @@ PYPROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 
 
 def test_both_ways_of_loading_name_the_same_module() -> None:
-    """`workspace.yaml` and `[tool.dg]` load the same definitions under the same name."""
+    """`workspace.yaml` and `[tool.dg]` load the same definitions under the same name; the package has copies."""
+    for file in (CHECKOUT / "workspace.yaml", CHECKOUT / "dagster_home" / "dagster.yaml"):
+        assert (CHECKOUT / "analytics_assets" / "defs" / file.name).read_text() == file.read_text()
     [location] = yaml.safe_load((CHECKOUT / "workspace.yaml").read_text())["load_from"]
     dg = PYPROJECT["tool"]["dg"]["project"]
     assert (
@@ -174,6 +176,7 @@ def test_sample_data_has_a_folder_of_its_own(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str) -> None:
     """What cannot mean anything is refused with the name of the setting and what it must be; the defaults are not."""
+    monkeypatch.setenv("API_KEY", "key")
     checked()
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.WrongSetting, match=f"^{re.escape(f'{name} is {value!r}, and must be {what}')}$"):

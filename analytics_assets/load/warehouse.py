@@ -32,7 +32,8 @@ class Warehouse:
 
     def __init__(self, settings: Settings) -> None:
         self.kind = settings.warehouse
-        self._destination = _destination(self.kind, str(settings.credentials))
+        credentials = settings.credentials if isinstance(settings.credentials, str) else None
+        self._destination = _destination(self.kind, credentials)
         self._folder = settings.dlt_data_dir
         self.file: Path | None = None
         self.published_file: Path | None = None
@@ -42,6 +43,8 @@ class Warehouse:
             self.file = Path(given["local_dir"], given["credentials"].database)
             self.published_file = settings.published_file or self.file.parent / "published.duckdb"
             self._duckdb = DuckDbFile(self.file, settings.duckdb_memory_limit)
+            if (mark := self.file.with_name(f"{self.file.name}.sample")).exists():
+                raise WrongSetting(f"{self.file} holds sample data of an older version; delete it and {mark}")
             if self.published_file.resolve() == self.file.resolve():
                 raise WrongSetting(
                     f"the published copy would replace the warehouse {self.file}; set PUBLISHED_FILE to another path"
@@ -105,10 +108,11 @@ class Warehouse:
 
 
 @lru_cache  # dlt would look the configuration up some twenty times per resource
-def _destination(kind: str, _: str) -> Destination[Any, Any]:
-    """dlt's destination, with its configuration."""
+def _destination(kind: str, credentials: str | None) -> Destination[Any, Any]:
+    """dlt's destination with its configuration; dlt looks up the credentials if they are not a text."""
+    given = {"credentials": credentials} if credentials else {}
     try:
-        destination = dlt.destination("warehouse")
+        destination = dlt.destination(kind, destination_name="warehouse", **given)
     except UnknownDestinationModule:
         raise WrongSetting(f"{KIND} is {kind!r}, and must be one of dlt's, such as duckdb or postgres") from None
     try:
@@ -118,7 +122,7 @@ def _destination(kind: str, _: str) -> Destination[Any, Any]:
             raise
         return destination  # `connection` says what cannot be read
     known = {name: value for name, value in found.items() if value is not None and not name.startswith("destination_")}
-    return dlt.destination("warehouse", **known)
+    return dlt.destination(kind, destination_name="warehouse", **known)
 
 
 @lru_cache

@@ -229,8 +229,7 @@ def report(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> d
     run = instance.get_run_by_id(result.run_id)
     assert run
     event = next(event for event in result.all_events if event.is_failure and not event.is_step_event)
-    given = {"settings": configured()}
-    context = dg.build_run_status_sensor_context("failed_run_sensor", event, instance, run, resources=given)
+    context = dg.build_run_status_sensor_context("failed_run_sensor", event, instance, run)
     failed_run_sensor(context.for_run_failure())
     return run
 

@@ -203,6 +203,7 @@ DEFINED = "; ".join(
 
 def test_defining_everything_needs_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a server and without drivers the assets are all there but for the copy, which is DuckDB's."""
+    monkeypatch.setenv("API_KEY", "key")
     use(monkeypatch, UNREACHABLE)
     answer = subprocess.run([sys.executable, "-c", DEFINED], capture_output=True, text=True, check=True, cwd=tmp_path)
     names, kinds, read_it, drivers = answer.stdout.splitlines()
@@ -261,6 +262,7 @@ def test_a_missing_driver_is_said(
 
 def test_a_kind_of_warehouse_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt name is refused before anything is started."""
+    monkeypatch.setenv("API_KEY", "key")
     monkeypatch.setenv(KIND, "postgress")
     status, _, progress = run()
     assert (status, progress.strip()) == (
