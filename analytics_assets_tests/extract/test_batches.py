@@ -234,7 +234,7 @@ def test_too_many_unreadable_rows_are_refused(api: ContractApi, monkeypatch: pyt
 def test_far_fewer_rows_are_refused(api: ContractApi) -> None:
     """A reading with fewer rows than the least that is expected is refused at its end."""
     serve(api, [{"id": 1}, {"id": 2}])
-    fewer = pytest.raises(TooFewRows, match="gave 2 rows, and 3 at least were expected")
+    fewer = pytest.raises(TooFewRows, match="returned 2 rows; at least 3 were expected")
     with reading(Sync(least_rows=3)) as begun, fewer:
         begun.batch()
 
