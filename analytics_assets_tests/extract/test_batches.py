@@ -199,7 +199,7 @@ def test_a_field_whose_name_is_no_text_sets_its_row_aside(row: dict[str, Any], k
     """Nothing else of the row is looked at but its id, which tells whether the row still is there."""
     batch, [rejected], extra_fields = both(REGISTRATIONS, [{"id": 1, "score": 3}, {"score": "a", **row}])
     assert batch["id"].to_pylist() == ["1"]
-    assert (rejected.id, rejected.reason) == (key, "the name of a field is no text")
+    assert (rejected.id, rejected.reason) == (key, "the name of a field is not text")
     assert json.loads(rejected.row) == {"score": "a", **row}
     assert not extra_fields
 

@@ -119,7 +119,7 @@ def test_what_is_no_object_among_rows_is_set_aside(api: ContractApi, materialize
     api.rows["users"] = [{"id": 1}, None, {"id": 2}, "text", [3]]
     assert materialize("users").success
     assert query("SELECT id FROM users ORDER BY id") == [("1",), ("2",)]
-    assert query("SELECT DISTINCT reason FROM rejected_rows") == [("it is no object",)]
+    assert query("SELECT DISTINCT reason FROM rejected_rows") == [("it is not an object",)]
     assert {row for (row,) in query('SELECT "row" FROM rejected_rows')} == {"null", '"text"', "[3]"}
 
 
