@@ -18,7 +18,6 @@ REFERENCE_GROUP = "reference"  # in the marts' group it would pull their box in 
 
 def table_schema(table: Table) -> dg.TableSchema:
     """The columns of `table` with type, description, constraints and, for personal data, a tag; and its grain."""
-
     has_key = table.name not in {**LEDGER, **VIEWS}
 
     def column(c: Column) -> dg.TableColumn:

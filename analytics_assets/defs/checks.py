@@ -136,7 +136,7 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
             for claim in claims:
                 if claim.name in asked:
-                    yield _answer(client, claim, rows)
+                    yield _result(client, claim, rows)
         if UNCHANGED in asked:
             yield _unchanged(context.instance, table)
         if CURRENT in asked:
@@ -145,7 +145,7 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
     return check
 
 
-def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
+def _result(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
     """The result of a claim, with the number of rows that violate it and a few of their keys."""
     examples = f"SELECT id, count(*) OVER () FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}"
     offenders = client.execute_sql(examples) or []

@@ -73,12 +73,12 @@ def of(client: SqlClient, mart: str) -> dict[str, Any]:
 
 
 def bars(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows (name, number, total) as a Markdown table with bars; the last rows are dropped if it is too long."""
+    """Rows (training, overdue, registrations) as a Markdown table with bars, cut at its end if it is too long."""
     lines, rows = ["| training | overdue | of | |", "| :-- | --: | --: | :-- |"], list(rows)
-    for name, number, of in rows:
-        words = " ".join(name.split())
+    for training, overdue, of in rows:
+        words = " ".join(training.split())
         plain = re.sub(r"([^\w ,.:;/-])", r"\\\1", words[:NAME]) + "…" * (len(words) > NAME)
-        lines.append(f"| {plain} | {number} | {of} | {'█' * max(1, round(BAR * number / rows[0][1]))} |")
+        lines.append(f"| {plain} | {overdue} | {of} | {'█' * max(1, round(BAR * overdue / rows[0][1]))} |")
     while len("\n".join(lines)) >= INLINE:
         lines.pop()
     return "\n".join(lines) if rows else "Nothing is overdue."

@@ -142,16 +142,16 @@ def _repaired(body: bytes) -> bytes:
     Servers do send NaN, infinities, lone surrogates, line breaks in texts and unknown escapes; one costs only its row.
     """
     text = as_text(body)
-    parts, done, depth, deep = [], 0, 0, 0
+    parts, done, depth, deep_start = [], 0, 0, 0
     for token in TOKEN.finditer(text):
         start, found = token.start(), token[0]
         depth += found in "[{"
         if found in "[{" and depth == DEEPEST:
-            deep = start
-        is_deep = found in "]}" and depth == DEEPEST
+            deep_start = start
+        ends_deep = found in "]}" and depth == DEEPEST
         depth -= found in "]}"
-        if is_deep or (depth < DEEPEST and found not in "[]{}" and _is_odd(found)):
-            start = deep if is_deep else start
+        if ends_deep or (depth < DEEPEST and found not in "[]{}" and _is_odd(found)):
+            start = deep_start if ends_deep else start
             parts += [text[done:start], f'"{MARK}{json.dumps(text[start : token.end()], ensure_ascii=False)[1:]}']
             done = token.end()
     return "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")

@@ -75,7 +75,7 @@ class Client:
             stop=stop_after_attempt(attempts or limits.request_max_attempts),
             retry=retry_if_exception(lambda error: isinstance(error, Fault) and error.again),
             wait=self._wait,
-            before_sleep=_note,
+            before_sleep=_count_failure,
             reraise=True,
         )
         # The proxy and the certificates that requests, and so dlt, would use.
@@ -113,6 +113,7 @@ class Client:
         return await self._retrying(self._once, URL(url).with_user(None), sync, meaning)
 
     async def _once(self, url: URL, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
+        """One attempt of `get`, which first waits for a slot and for the budget."""
         shown = str(url)
         access.check(shown)
         async with self._slots:
@@ -146,7 +147,7 @@ def _error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-def _note(state: RetryCallState) -> None:
+def _count_failure(state: RetryCallState) -> None:
     """Count a failure and log the retry. Raises `Impatient` after too many failures."""
     error, (_, sync, _) = _error(state), state.args
     sync.failures += 1

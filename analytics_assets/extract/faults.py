@@ -99,12 +99,12 @@ def of_error(error: BaseException, url: str, seconds: float) -> Fault:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         kind = STATUSES.get(error.status, STAYS)
         return Fault(kind.beside(f"{url}: the proxy refused (HTTP {error.status})"), kind.again)
-    links = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
-    kind = next(kind for sort, kind in ERRORS if any(isinstance(link, sort) for link in links))
+    chain = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
+    kind = next(kind for error_class, kind in ERRORS if any(isinstance(link, error_class) for link in chain))
     system = getattr(error, "os_error", None) if isinstance(error, aiohttp.ClientConnectorError) else error
-    said = None
+    detail = None
     if isinstance(system, OSError) and not isinstance(system, TimeoutError):
         # asyncio's text omits the reason; these two have their own error numbers.
         number = None if isinstance(system, ssl.SSLError | socket.gaierror) else system.errno
-        said = os.strerror(number) if number else system.strerror
-    return Fault(f"{url}: {kind.text.format(seconds=seconds)}{f' ({said})' if said else ''}", kind.again)
+        detail = os.strerror(number) if number else system.strerror
+    return Fault(f"{url}: {kind.text.format(seconds=seconds)}{f' ({detail})' if detail else ''}", kind.again)

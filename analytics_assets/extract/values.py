@@ -99,6 +99,7 @@ def _read_boolean(value: Any) -> bool:
 
 
 def _read_time(value: Any) -> datetime | None:
+    """The UTC time of ISO 8601 text, or of seconds or milliseconds since 1970; None for blank text."""
     if isinstance(value, str):
         text = value.strip().removesuffix(" UTC")
         if not text:

@@ -91,22 +91,22 @@ class DuckDbFile:
     def _opened(self) -> duckdb.DuckDBPyConnection:
         """Connect once no other program has the file open. Raises `WarehouseOpen` after `WAIT_SECONDS`."""
 
-        def open_in(state: RetryCallState) -> str:
+        def problem(state: RetryCallState) -> str:
             holder = re.search(r"held in (.+? \(PID \d+\))", str(state.outcome and state.outcome.exception()))
             return f"{self.path} is open in {holder[1] if holder else 'another program'}"
 
-        def waits(state: RetryCallState) -> None:
+        def warn(state: RetryCallState) -> None:
             if state.attempt_number == 1:
-                logger.warning("%s; waiting up to %.0f s for it", open_in(state), WAIT_SECONDS)
+                logger.warning("%s; waiting up to %.0f s for it", problem(state), WAIT_SECONDS)
 
-        def gives_up(state: RetryCallState) -> NoReturn:
-            raise WarehouseOpen(f"{open_in(state)}; close it there, or let readers use the published copy") from None
+        def give_up(state: RetryCallState) -> NoReturn:
+            raise WarehouseOpen(f"{problem(state)}; close it there, or let readers use the published copy") from None
 
         retrying = Retrying(
             retry=retry_if_exception_message(match=r".*Could not set lock on file"),
             stop=stop_after_delay(WAIT_SECONDS),
             wait=wait_fixed(5),
-            before_sleep=waits,
-            retry_error_callback=gives_up,
+            before_sleep=warn,
+            retry_error_callback=give_up,
         )
         return retrying(duckdb.connect, str(self.path))

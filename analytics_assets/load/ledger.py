@@ -34,7 +34,7 @@ WHOLE = "resource = ? AND window_start IS NULL ORDER BY started_at DESC LIMIT 1"
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:
-    """The entries of the resource in `syncs`; the defaults if it has none."""
+    """The last syncs of the resource in `syncs`; the defaults if none was a full sync."""
     if not exists(client, SYNCS.name):
         return LastSync()
     there = {name.lower() for name, _ in columns(client, f"SELECT * FROM {SYNCS.name}")}
