@@ -10,13 +10,13 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/run  ## sync the API once (the sample API where no API_KEY is set) and print what was made
+run: $(VENV)/run  ## sync the API once (the sample API if API_KEY is not set) and print a report
 	@$(BIN)/python -m analytics_assets run
 
 ui: $(VENV)/run  ## serve the Dagster UI on the same data, at http://127.0.0.1:3000/assets (PORT=... for another)
 	@$(BIN)/python -m analytics_assets ui $(PORT:%=--port %)
 
-ui-readonly: $(VENV)/run  ## serve it for those who look only, also beside the other, at http://127.0.0.1:3001/assets
+ui-readonly: $(VENV)/run  ## serve a UI that changes nothing, also beside the other, at http://127.0.0.1:3001/assets
 	@$(BIN)/python -m analytics_assets ui --read-only $(PORT:%=--port %)
 
 test: $(VENV)/dev  ## run the tests
@@ -25,7 +25,7 @@ test: $(VENV)/dev  ## run the tests
 test-postgres: $(VENV)/dev  ## run the tests of the data on a Postgres server, which they start and stop
 	$(BIN)/python -m pytest -m "postgres and not long" -n auto --dist worksteal
 
-test-deploy: $(VENV)/deploy  ## check and try the deployment for a team, and the one on Kubernetes, without containers
+test-deploy: $(VENV)/deploy  ## test the deployments for a team and on Kubernetes, without containers
 	$(BIN)/python -m pytest -m deploy -n 2 --dist loadfile
 
 test-chart: $(VENV)/deploy  ## render Dagster's Helm chart (CHART=...) with the values of deploy/kubernetes
@@ -34,7 +34,7 @@ test-chart: $(VENV)/deploy  ## render Dagster's Helm chart (CHART=...) with the 
 test-ui: $(VENV)/dev  ## run the tests that look at the UI in a browser (Chromium)
 	$(BIN)/python -m pytest -m ui
 
-test-long: $(VENV)/dev  ## kill at random, and live through an hour of an API's life: a quarter of an hour
+test-long: $(VENV)/dev  ## kill runs at random, and simulate an hour of an API's life, in a quarter of an hour
 	$(BIN)/python -m pytest -m long -n auto --dist worksteal
 
 check: $(VENV)/dev  ## lint, type check, import contracts, definitions
@@ -44,16 +44,16 @@ check: $(VENV)/dev  ## lint, type check, import contracts, definitions
 	$(BIN)/lint-imports
 	$(BIN)/dg check defs
 
-bench: benchmarks/.venv/made  ## measure the main job beside others that do the same, in some minutes
+bench: benchmarks/.venv/made  ## compare the main job with other tools, in a quarter of an hour
 	@BEFORE=$(abspath $(BEFORE)) benchmarks/.venv/bin/python -m benchmarks
 
 bench-full: benchmarks/.venv/made  ## the same with up to 1,040,550 rows, in an hour or two, into benchmarks/results.md (BEFORE=... for another checkout beside it)
 	@BEFORE=$(abspath $(BEFORE)) benchmarks/.venv/bin/python -m benchmarks --full --output benchmarks
 
-docs: $(VENV)/dev  ## write what follows from the code: docs/tables.md, docs/configuration.md, .env.example, the table in README.md
+docs: $(VENV)/dev  ## generate from the code: docs/tables.md, docs/configuration.md, .env.example, the table in README.md
 	$(BIN)/python docs/generate.py
 
-screenshots: $(VENV)/dev  ## take the pictures in docs/ anew, from a browser on the sample data
+screenshots: $(VENV)/dev  ## take the pictures in docs/ again, from a browser on the sample data
 	@$(BIN)/python -m analytics_assets_tests.defs.screenshots
 
 constraints: $(VENV)/dev  ## pin the newest versions that fit together
@@ -84,7 +84,7 @@ benchmarks/.venv/made: pyproject.toml $(CONSTRAINTS) benchmarks/.venv-airbyte/ma
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[sample,bench]'
 	@touch $@
 
-# A peer that cannot be installed is reported as that, and the rest is measured.
+# A peer that cannot be installed is reported as missing; the rest is measured.
 benchmarks/.venv-%/made: benchmarks/requirements-%.txt
 	@echo "Setting up $(@D), once" >&2
 	@$(PYTHON) -m venv $(@D)

@@ -1,4 +1,4 @@
-"""What `make run` and `make ui` start, and which API they read."""
+"""The commands behind `make run` and `make ui`, on the configured API or the sample API."""
 
 import argparse
 import asyncio
@@ -31,21 +31,21 @@ from analytics_assets.sample_api.process import running
 from analytics_assets.settings import EXAMPLE_URL, PACKAGE, SAMPLE_TOKEN, Settings, WrongSetting, use_sample_api
 from analytics_assets.tables.resources import RESOURCES
 
-# Where there is something to see: the first page is an empty timeline, and the whole lineage two closed boxes.
+# Not the first page, an empty timeline, nor the whole lineage, which shows two collapsed groups.
 LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}
-# Only warnings, or the links are gone in a minute of ticks.
+# Warnings only: messages about ticks would scroll the links away.
 SERVE = ["dagster", "dev", "--log-level", "warning"]
-FILES = PACKAGE / "defs"  # of `dagster.yaml` and `workspace.yaml`
+FILES = PACKAGE / "defs"  # has `dagster.yaml` and `workspace.yaml`
 LOOK = ["dagster_webserver", "--read-only", "--dagster-log-level", "warning", "--code-server-log-level", "warning"]
 
 
 class Refused(Exception):
-    """What was asked for would do harm; the message says what to do instead."""
+    """The command is refused; the message says what to do instead."""
 
 
 @contextmanager
 def api(settings: Settings) -> Iterator[str]:
-    """What is read: the configured API, or without a key a sample API that ends with this block."""
+    """The name of the API: the configured one or, without a key, a sample API that ends with this block."""
     if settings.api_key and settings.api_base_url != EXAMPLE_URL:
         _reach(settings.api_base_url)
         yield shown(settings.api_base_url)
@@ -59,7 +59,7 @@ def api(settings: Settings) -> Iterator[str]:
 
 
 def _reach(url: str) -> None:
-    """Refuse an address that cannot be reached before six resources have each tried it for minutes."""
+    """Refuse an unreachable address at once, instead of six resources retrying it for minutes."""
     try:
         check(url)
     except InsecureUrl as error:
@@ -76,9 +76,9 @@ def _reach(url: str) -> None:
 
 @contextmanager
 def dagster(home: Path) -> Iterator[dg.DagsterInstance]:
-    """Dagster's instance; one process at a time makes its files, which on a fresh home fails where two do at once."""
+    """Dagster's instance. One process at a time creates its files: on a fresh home, two at once would fail."""
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():  # or Dagster has its own settings there, telemetry among them
+    if not (home / "dagster.yaml").exists():  # Dagster's own default sends telemetry
         shutil.copy(FILES / "dagster.yaml", home)
     with ExitStack() as stack:
         with FileLock(home / "instance.lock"):
@@ -89,7 +89,7 @@ def dagster(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def run(settings: Settings) -> int:
-    """Run the main job in this process, on the history that the UI shows; 0 only if every asset was materialized."""
+    """Run the main job in this process, in the history that the UI shows; 0 only if every asset was materialized."""
     from analytics_assets.definitions import defs
 
     handler = logging.StreamHandler()
@@ -114,7 +114,7 @@ def run(settings: Settings) -> int:
         if any("Interrupt" in text for text in failures_of(results[0])):
             raise KeyboardInterrupt
         if not results[0].success:
-            # In one run a failed parent takes the rest with it, which by itself is made from what is there.
+            # A failed parent skips its dependents in this run; a second run makes them from existing rows.
             results.append(execute(*(name for name in names if name not in RESOURCES)))
         return report(names, results, Warehouse(settings))
 
@@ -122,7 +122,7 @@ def run(settings: Settings) -> int:
 def ui(settings: Settings, port: int, read_only: bool) -> int:
     """Serve the Dagster UI until interrupted, with the daemon that runs schedules and sensors.
 
-    Where it is read-only it changes nothing, calls no API, and may stand beside the other one.
+    A read-only UI changes nothing, calls no API, and can run beside the other one.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -130,7 +130,7 @@ def ui(settings: Settings, port: int, read_only: bool) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise Refused(f"port {port} is taken; choose another: PORT={port + 9}") from None
-    # A shell that starts this in the background makes it ignore interrupts, and everything that it starts.
+    # A shell that starts this in the background makes it and its children ignore interrupts.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with nullcontext() if read_only else api(settings) as url:
@@ -142,7 +142,7 @@ def ui(settings: Settings, port: int, read_only: bool) -> int:
             *reading, *(f"{what} http://127.0.0.1:{port}{path}" for what, path in LINKS.items()), sep="\n", flush=True
         )
         where = ["-w", str(FILES / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
-        # Not in the project's folder: there Dagster would let a .env file go before the environment.
+        # Not in the project's folder, where Dagster would let .env override the environment.
         command = [sys.executable, "-m", *(LOOK if read_only else SERVE), *where]
         process = subprocess.Popen(command, cwd=settings.dagster_home)
         try:
@@ -156,10 +156,10 @@ def ui(settings: Settings, port: int, read_only: bool) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m analytics_assets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="sync everything once and print what was made")
+    commands.add_parser("run", help="sync everything once and print a report")
     serve = commands.add_parser("ui", help="serve the Dagster UI")
-    serve.add_argument("--read-only", action="store_true", help="for those who look only")
-    serve.add_argument("--port", type=int, help="default: 3000, or 3001 where it is read-only")
+    serve.add_argument("--read-only", action="store_true", help="serve a UI that changes nothing")
+    serve.add_argument("--port", type=int, help="default: 3000, or 3001 for a read-only UI")
     arguments = parser.parse_args()
     try:
         settings = checked()

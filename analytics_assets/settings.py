@@ -1,8 +1,8 @@
-"""The settings: name, type, default, bounds and meaning of each, stated once, and the folder that everything is in.
+"""The settings: name, type, default, bounds and description of each, and the project's folder.
 
 A value comes from the environment, else from `.env`, else from dlt's own `.dlt/secrets.toml` and `.dlt/config.toml`,
-else it is the default. dlt does the looking up, so names and files are those that its users know; pydantic checks types
-and bounds. `docs/generate.py` writes the documentation from this file.
+else it is the default. dlt looks values up, so names and files are those that its users know; pydantic checks types and
+bounds. `docs/generate.py` writes the documentation from this file.
 """
 
 import os
@@ -31,20 +31,20 @@ WINDOW = "API_WINDOW_"
 EXAMPLE_URL = "https://api.example.com"
 SAMPLE_TOKEN = "sample-token"
 
-# What dlt and Dagster are told where no file says otherwise.
+# Defaults of the settings of dlt.
 FOR_LIBRARIES = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
     "RUNTIME__LOG_LEVEL": "CRITICAL",  # dlt's own messages quote rows that cannot be loaded
     "RUNTIME__REQUEST_MAX_ATTEMPTS": "6",
     "RUNTIME__INTERCEPT_SIGNALS": "false",  # Dagster handles them; dlt would end every reading as if it had failed
-    "RESTORE_FROM_DESTINATION": "false",  # nothing here is kept in dlt's state, and asking for it takes time
-    "LOAD__TRUNCATE_STAGING_DATASET": "true",  # or a second copy of every row stays behind
-    "LOAD__DELETE_COMPLETED_JOBS": "true",  # or files with learners' data stay behind
+    "RESTORE_FROM_DESTINATION": "false",  # dlt's state is not used, and fetching it takes time
+    "LOAD__TRUNCATE_STAGING_DATASET": "true",  # else a second copy of every row remains
+    "LOAD__DELETE_COMPLETED_JOBS": "true",  # else files with learners' data remain
 }
 
 
 class WrongSetting(Exception):
-    """A setting has a value that cannot be used; the message is one sentence with its name and the remedy."""
+    """A setting has an invalid value; the message is one sentence with its name and the remedy."""
 
 
 def _folder(path: Path) -> Path:
@@ -57,7 +57,7 @@ def _folder(path: Path) -> Path:
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (LookupError, OSError):  # the latter if it names a folder of the system's zones
+    except (LookupError, OSError):  # OSError if it names a folder of the system's zones
         raise ValueError("no such zone") from None
     return name
 
@@ -104,7 +104,7 @@ def _window_path(path: str) -> str:
     return _template(path, start=1, end=2)
 
 
-# The last of each is what a wrong value is told that it must be; {} is the default.
+# The last text of each completes the message "must be ..." for a wrong value; {} is the default.
 Count = Annotated[int, Field(gt=0), "a whole number like {}"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), "a number like {}"]
 Share = Annotated[float, Field(ge=0, le=1), "a number from 0 to 1 like {}"]
@@ -133,7 +133,7 @@ def _setting(default: Any, meaning: str, *, shown: bool = False, **options: Any)
 
 
 class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers_to_str=True):
-    """All settings, by the name in the environment in lower case."""
+    """All settings, by their environment names in lower case."""
 
     api_key: Secret = _setting(
         None, "Token of the API. Without it, `make run` and `make ui` read a sample API.", shown=True
@@ -146,7 +146,7 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
     api_calls_per_hour: Count = _setting(
         3000, "Calls per hour, shared by all processes of this machine that use the key.", shown=True
     )
-    api_calls_burst: Count = _setting(13000, "Calls that may be sent at once before that rate holds.")
+    api_calls_burst: Count = _setting(13000, "Calls that may be sent at once before that rate applies.")
     api_budget_url: Secret = _setting(
         None,
         "`postgresql://user:password@host/database` in which several machines with one key share these calls; needs "
@@ -167,18 +167,18 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
     )
     credentials: Credentials = _setting(
         None,
-        "Where the warehouse is: a DuckDB file (default `data/warehouse.duckdb`), or a URL such as "
+        "Location of the warehouse: a DuckDB file (default `data/warehouse.duckdb`), or a URL such as "
         "`postgresql://loader:password@host:5432/database`.",
         shown=True,
         alias=CREDENTIALS,
         repr=False,
     )
     duckdb_memory_limit: Annotated[str, Field(pattern=r"(?i)^\d+(\.\d+)? ?([kmgt]i?b|%)$"), "a size like {}"] = (
-        _setting("200MB", "Memory that DuckDB may use; beyond it, it uses a folder beside its file.")
+        _setting("200MB", "Memory that DuckDB may use; beyond that, it writes to a folder beside its file.")
     )
     published_file: File = _setting(None, "The copy for analysts; default `published.duckdb` beside the warehouse.")
     published_mode: Annotated[str, Field(pattern="^[46][046]{2}$"), "a number like {}"] = _setting(
-        "600", "Who may read the copy, as for `chmod`; its folder must admit them as well."
+        "600", "Permissions of the copy, as for `chmod`; readers need access to its folder as well."
     )
     masking_key: Key = _setting(
         None,
@@ -188,17 +188,15 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
     automation: Annotated[Literal["running", "stopped"], "running or stopped"] = _setting(
         "stopped", "`running` switches on the schedules and the sensor for new rows.", shown=True
     )
-    nightly_cron: Cron = _setting("0 2 * * *", "When the nightly schedule runs.", shown=True)
+    nightly_cron: Cron = _setting("0 2 * * *", "Cron expression of the nightly schedule.", shown=True)
     nightly_timezone: Zone = _setting("UTC", "Time zone of the schedules.")
-    new_rows_seconds: Count = _setting(300, "Seconds between two questions for new rows.")
+    new_rows_seconds: Count = _setting(300, "Seconds between two checks for new rows.")
     failure_webhook_url: SecretAddress = _setting(
-        None, 'Address that gets `{"text": ...}` for each failed run.', shown=True
+        None, 'URL that receives `{"text": ...}` for each failed run.', shown=True
     )
     read_ahead: Count = _setting(8, "Pages in flight at once.")
     resume_hours: Amount = _setting(6, "Hours for which downloaded pages are reused after a crash.")
-    most_pages: Count = _setting(
-        100_000, "Pages that a resource may have; a server that promises more is taken to go on for ever."
-    )
+    most_pages: Count = _setting(100_000, "Pages that a resource may have; if a server promises more, the sync fails.")
     rejected_share: Share = _setting(
         0.01, "A resource fails if more than this share of its rows (and more than ten) cannot be read."
     )
@@ -206,8 +204,8 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
         0.2,
         "A resource fails if more than this share of its rows (and more than ten) has disappeared since the last sync.",
     )
-    accept_fewer_rows: Flag = _setting(False, "`true` loads a resource that has shrunk more; for a single run.")
-    whole_sync: Flag = _setting(False, "`true` reads everything even where a window would do; for a single run.")
+    accept_fewer_rows: Flag = _setting(False, "`true` loads a resource even if it has shrunk more; for a single run.")
+    whole_sync: Flag = _setting(False, "`true` reads everything even if there is a window; for a single run.")
     asset_owner: Annotated[str, Field(pattern="^(team:.+|.+@.+)$"), "an address, or a team like {}"] = _setting(
         "team:analytics", "Owner of the tables: an email address or `team:name`."
     )
@@ -215,11 +213,11 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
         26, "Hours after its last sync at which a table is late; after twice as many it is stale."
     )
     repository_url: str = _setting(
-        "", "Where a browser sees this folder, such as `https://github.com/you/it/blob/main`, for links to code."
+        "", "URL of this folder in a browser, such as `https://github.com/you/it/blob/main`, for links to code."
     )
     dagster_home: Folder = _setting(Path("dagster_home"), "Folder of Dagster's settings and history.")
     dlt_data_dir: Folder = _setting(Path("data/dlt"), "Folder of downloaded pages and of the budget of calls.")
-    reads_sample_api: Flag = _setting(False, "")  # set by `use_sample_api` for this process and those it starts
+    reads_sample_api: Flag = _setting(False, "")  # set by `_complete` for this process and those it starts
 
     @model_validator(mode="after")
     def _fit(self) -> "Settings":
@@ -229,9 +227,9 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
 
 
 def load() -> None:
-    """Complete the process's environment for dlt and Dagster, which read it when they are imported. What is set stays.
+    """Complete the environment for dlt and Dagster, which read it when they are imported. Existing values stay.
 
-    Files that the process writes belong to its user alone from here on. Raises nothing: `read` says what is wrong.
+    From here on, files that the process writes are private to its user. Raises nothing: `read` reports errors.
     """
     os.umask(0o077)
     with suppress(WrongSetting):
@@ -240,7 +238,7 @@ def load() -> None:
 
 
 def read() -> Settings:
-    """The settings as they are now. Raises `WrongSetting`."""
+    """The current settings. Raises `WrongSetting`."""
     _load_dotenv()
     windows = {name: find(f"{WINDOW}{name.upper()}") for name in RESOURCES}
     found = {str(field.alias): find(str(field.alias)) for field in Settings.model_fields.values()}
@@ -290,7 +288,7 @@ def use_sample_api(url: str) -> None:
 def _load_dotenv() -> None:
     try:
         load_dotenv(ROOT / ".env", encoding="utf-8-sig")
-        # An empty one counts as not set. But a secret that came empty must not switch masking off.
+        # Empty means not set, but an empty MASKING_KEY must not switch masking off.
         blank = [str(field.alias) for name, field in Settings.model_fields.items() if name != "masking_key"]
         for name in (name for name in blank if not os.environ.get(name, "x").strip()):
             del os.environ[name]
@@ -316,7 +314,7 @@ def _places(found: dict[str, Any]) -> dict[str, Any]:
     is_file = kind == "duckdb" and isinstance(file, str) and "://" not in file and ":memory:" not in file
     path = Path(_absolute(CREDENTIALS, file if is_file else "data/warehouse.duckdb"))
     if found["READS_SAMPLE_API"] or (not found["API_KEY"] and found["API_BASE_URL"] in (None, EXAMPLE_URL)):
-        # Whatever is configured, so that no sample data gets among the rows of a real API.
+        # Always in a folder of its own, so that sample rows are never mixed with those of a real API.
         folder = path.parent / "sample"
         sample = {"READS_SAMPLE_API": True, KIND: "duckdb", "PUBLISHED_FILE": folder / "published.duckdb"}
         return {**sample, CREDENTIALS: str(folder / path.name)}
@@ -331,7 +329,7 @@ def _absolute(name: str, path: str) -> str:
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first error as a sentence with the name of the setting and the remedy. It contains no secret."""
+    """The first error as a sentence with the setting's name and the remedy, without secrets."""
     wrong = error.errors(include_url=False)[0]
     if not wrong["loc"]:
         return wrong["msg"].removeprefix("Value error, ")

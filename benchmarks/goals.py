@@ -51,7 +51,7 @@ def shown(figure: float) -> str:
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure, and the most (or, where `least`, the least) that it is to be. None is not measured."""
+    """A figure and its upper limit (with `least`, lower limit). The value is None if it was not measured."""
 
     what: str
     value: float | None
@@ -90,31 +90,31 @@ def goals(of: Mapping[Key, Result]) -> Iterator[Goal]:
 
     for contestant, limits, tricky in ((SIX_ASSETS, (1.5, 1.2), (2.7, 2.2)), (MAIN_JOB, (2.0, 1.6), (3.5, 2.8))):
         for sync in ("first", "repeated"):
-            own, what = result(contestant, MIDDLE, sync), f"of {contestant.label} to the simple floor's, {sync} sync"
+            own, what = result(contestant, MIDDLE, sync), f"{contestant.label} / {FLOOR.label}, {sync} sync"
             floor = result(FLOOR, MIDDLE, sync)
-            yield Goal(f"time {what}, {MIDDLE.name}", ratio(own, floor), limits[0], mark=limits[1])
+            yield Goal(f"time: {what}, {MIDDLE.name}", ratio(own, floor), limits[0], mark=limits[1])
         own, tricks = result(contestant, MIDDLE), result(TRICKS, MIDDLE)
-        what = f"of {contestant.label} to the floor's with every trick, {MIDDLE.name}"
-        yield Goal(f"time {what}", ratio(own, tricks), tricky[0], mark=tricky[1])
-    late = f"time of {MAIN_JOB.label} to the simple floor's, {LATENCY.name}, 16 in flight"
+        what = f"{contestant.label} / {TRICKS.label}, {MIDDLE.name}"
+        yield Goal(f"time: {what}", ratio(own, tricks), tricky[0], mark=tricky[1])
+    late = f"time: {MAIN_JOB.label} / {FLOOR.label}, {LATENCY.name}, 16 in flight"
     yield Goal(late, ratio(result(MAIN_JOB, LATENCY), result(FLOOR, LATENCY)), 1.4, mark=1.2)
-    small = f"time of {MAIN_JOB.label} to that of {BEFORE.label}, {ONE_PAGE.name}"
+    small = f"time: {MAIN_JOB.label} / {BEFORE.label}, {ONE_PAGE.name}"
     yield Goal(small, ratio(result(MAIN_JOB, ONE_PAGE), result(BEFORE, ONE_PAGE)), 0.9, mark=0.7)
     for peer in PEERS:
         case = MIDDLE if result(peer, MIDDLE) else SMALL
         own, theirs = result(MAIN_JOB, case), result(peer, case)
         limits = (16, 20) if peer is DLT else (3, 3.5)
-        who = f"of {peer.label} to that of {MAIN_JOB.label}, {case.name}"
-        yield Goal(f"time {who}", ratio(theirs, own), limits[0], least=True, mark=limits[1])
+        who = f"{peer.label} / {MAIN_JOB.label}, {case.name}"
+        yield Goal(f"time: {who}", ratio(theirs, own), limits[0], least=True, mark=limits[1])
         if peer is DLT:
-            yield Goal(f"memory {who}", ratio(theirs, own, "memory_mb"), 10, least=True)
+            yield Goal(f"memory: {who}", ratio(theirs, own, "memory_mb"), 10, least=True)
     for case in (SMALL, LATENCY, MIDDLE, LARGE):
         yield Goal(f"calls of a first sync, {case.name}", figure(result(MAIN_JOB, case), "calls"), case.pages * 1.08)
         again = figure(result(MAIN_JOB, case, "repeated"), "calls")
         yield Goal(f"calls of a repeated sync, {case.name}", again, case.pages + len(case.rows))
     ours, grown = result(MAIN_JOB, MIDDLE), result(MAIN_JOB, LARGE)
-    yield Goal(f"time for {LARGE.name} to {MIDDLE.name}", ratio(grown, ours), 4)
-    yield Goal(f"memory for {LARGE.name} to {MIDDLE.name}", ratio(grown, ours, "memory_mb"), 1.25)
+    yield Goal(f"time: {LARGE.name} / {MIDDLE.name}", ratio(grown, ours), 4)
+    yield Goal(f"memory: {LARGE.name} / {MIDDLE.name}", ratio(grown, ours, "memory_mb"), 1.25)
     least_work = result(MAIN_JOB, ONE_PAGE)
     yield Goal(f"calls, {ONE_PAGE.name}", figure(least_work, "calls"), len(ONE_PAGE.rows))
     yield Goal(f"seconds, {ONE_PAGE.name}", figure(least_work, "seconds"), 2.5)

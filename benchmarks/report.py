@@ -1,4 +1,4 @@
-"""What came out, for people: a table and the goals as Markdown, and a chart.
+"""The results for readers: the goals and tables as Markdown, and a chart.
 
 `python -m benchmarks.report FOLDER` reads the `results.json` there and writes `results.md` and `chart.svg` beside it.
 """
@@ -17,10 +17,10 @@ from benchmarks.measuring import Result
 from benchmarks.plan import CONTESTANTS, FLOOR, LATENCY, MAIN_JOB
 
 HEADER = """\
-# What was measured
+# Results
 
-Written by `make bench-full`; [README.md](README.md) says what is compared, and how. Medians of {count} runs of each,
-on {processors} processors.
+Written by `make bench-full`; [README.md](README.md) explains the method. Medians of {count} runs of each contestant on
+{processors} processors.
 
 ![Seconds and memory of a first sync]({chart})
 """
@@ -52,13 +52,13 @@ def markdown(results: list[Result]) -> str:
 
 
 def goal_table(all_goals: Iterable[Goal]) -> list[str]:
-    """A row a goal."""
+    """One row per goal."""
     figures = ([g.what, "" if g.value is None else shown(g.value), g.wanted, g.verdict] for g in all_goals)
     return rows(("goal", "measured", "wanted", "verdict"), figures)
 
 
 def case_rows(found: Mapping[Key, Result], case: str) -> Iterator[list[str]]:
-    """A row a contestant and kind of sync; one without a right result has no figures."""
+    """One row per contestant and kind of sync; a wrong result has no figures."""
     for result in (result for result in found.values() if result.case == case):
         label = CONTESTANTS[result.contestant].label
         if result.problem:

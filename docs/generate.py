@@ -1,4 +1,4 @@
-"""Writes the documentation that follows from the code: the tables and the settings. `make docs` runs it.
+"""Writes the documentation generated from the code: the tables and the settings. `make docs` runs it.
 
     python docs/generate.py [folder]
 
@@ -25,7 +25,7 @@ NOTE = "<!-- Written by `make docs` from `{}`. -->"
 
 
 def tables() -> str:
-    """The tables: a heading, the grain and a row per column for each."""
+    """Every table: a heading, the description and a row per column."""
     lines = ["# The tables", "", NOTE.format("analytics_assets/tables"), ""]
     for table in (*RESOURCES.values(), *MARTS.values(), *LEDGER.values(), *VIEWS.values()):
         lines += [f"## {table.name}", "", table.description, "", *_columns(table), ""]
@@ -39,7 +39,7 @@ def _columns(table: Table) -> Iterator[str]:
 
 
 def settings(*, every: bool) -> str:
-    """The settings as a table; those that are shown in the README, or all."""
+    """The settings as a table: all, or only those for the README."""
     lines = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for field in FIELDS.values():
         extra = field.json_schema_extra
@@ -55,26 +55,24 @@ def configuration() -> str:
 {NOTE.format("analytics_assets/settings.py")}
 
 A value comes from the environment, else from `.env`, else from dlt's `.dlt/secrets.toml` and `.dlt/config.toml`, else
-it is the default. A secret may also be a file in `/run/secrets`, such as `/run/secrets/api-key`, which goes first.
+it is the default. A secret may also be a file in `/run/secrets`, such as `/run/secrets/api-key`, which overrides all.
 Relative paths are relative to the checkout or, for an installed package, to the current folder. An empty value counts
 as not set.
 
 {settings(every=True)}
 
-dlt's own settings work as [dlt documents them](https://dlthub.com/docs/general-usage/credentials). These are set unless
-a file or the environment says otherwise: {", ".join(f"`{name}={value}`" for name, value in FOR_LIBRARIES.items())}.
+dlt's own settings work as [dlt documents them](https://dlthub.com/docs/general-usage/credentials). These have other
+defaults here: {", ".join(f"`{name}={value}`" for name, value in FOR_LIBRARIES.items())}.
 
 In a TOML file, `__` separates tables: `DESTINATION__WAREHOUSE__CREDENTIALS` is `credentials` in the table
-`[destination.warehouse]`. A plain `dagster dev` in the checkout works too, but there Dagster lets `.env` go before the
+`[destination.warehouse]`. A plain `dagster dev` in the checkout works too, but there Dagster lets `.env` override the
 environment.
 """
 
 
 def dotenv() -> str:
-    """An example of a `.env`, with every setting commented out but the token."""
-    lines = [
-        "# Copy to .env and fill in. The environment goes before it. All of this is explained in docs/configuration.md."
-    ]
+    """An example of a `.env`, with every setting but the token commented out."""
+    lines = ["# Copy to .env and fill in. The environment overrides it. docs/configuration.md explains all settings."]
     for field in FIELDS.values():
         given = f"{_name(field)}={_default(field)}"
         text = wrap(f"# {str(field.description).replace('`', '')}", 118, subsequent_indent="# ")

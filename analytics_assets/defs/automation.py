@@ -14,7 +14,7 @@ RECONCILIATION_CRON = "0 3 * * 6"
 analytics_job = dg.define_asset_job(
     "analytics_job",
     dg.AssetSelection.groups(API_GROUP, MARTS_GROUP, REFERENCE_GROUP),
-    description="Sync the six resources and make everything that is built from them.",
+    description="Sync the six resources and rebuild everything that is made from them.",
 )
 resource_jobs = [
     dg.define_asset_job(f"{name}_job", dg.AssetSelection.assets(name), description=f"Sync `{name}` alone.")
@@ -57,6 +57,6 @@ def _reconciliation_job(settings: Settings) -> Any:
     return dg.define_asset_job(
         "reconciliation_job",
         dg.AssetSelection.assets(*settings.api_windows),
-        description="Read in full the resources of which otherwise a window of dates is read.",
+        description="Read in full the resources that are otherwise read by windows of dates.",
         config={"ops": {name: {"config": {"whole": True}} for name in settings.api_windows}},
     )

@@ -1,4 +1,4 @@
-"""How a declared table stands in Dagster's catalog: description, grain, columns, kinds, tags."""
+"""A declared table in Dagster's catalog: description, grain, columns, kinds, tags."""
 
 from collections.abc import Iterable
 
@@ -13,12 +13,11 @@ from analytics_assets.tables.schema import DATASET, Column, Table
 PERSONAL = {"personal_data": ""}
 API_GROUP = "analytics_api"
 MARTS_GROUP = "marts"
-REFERENCE_GROUP = "reference"  # beside the marts it would pull their box in the lineage apart
+REFERENCE_GROUP = "reference"  # in the marts' group it would pull their box in the lineage apart
 
 
 def table_schema(table: Table) -> dg.TableSchema:
-    """The columns of `table` with types, meaning, constraints and, for personal data, a tag; its grain above them."""
-
+    """The columns of `table` with type, description, constraints and, for personal data, a tag; and its grain."""
     has_key = table.name not in {**LEDGER, **VIEWS}
 
     def column(c: Column) -> dg.TableColumn:
@@ -38,7 +37,7 @@ def column_lineage(read: Lineage) -> dict[str, dg.TableColumnLineage]:
 
 
 def asset_spec(table: Table, group: str, tool: str, warehouse: Warehouse, deps: Iterable[str] = ()) -> dg.AssetSpec:
-    """The asset of `table` as it is seen before its first run; `tool` is what makes it."""
+    """The asset of `table` as shown before its first run; `tool` is the tool that makes it."""
     return dg.AssetSpec(
         table.name,
         deps=sorted(deps),
@@ -49,7 +48,7 @@ def asset_spec(table: Table, group: str, tool: str, warehouse: Warehouse, deps: 
         metadata={
             "dagster/column_schema": table_schema(table),
             "dagster/table_name": f"{DATASET}.{table.name}",
-            "read_it": dg.MetadataValue.path(reading(table.name, warehouse)),  # the one kind that a click copies
+            "read_it": dg.MetadataValue.path(reading(table.name, warehouse)),  # the only kind that a click copies
         },
     )
 
@@ -57,7 +56,7 @@ def asset_spec(table: Table, group: str, tool: str, warehouse: Warehouse, deps: 
 def reading(name: str, warehouse: Warehouse) -> str:
     """A line of Python, for the project's folder, that reads this table from the published copy; SQL on a server.
 
-    A word longer than a short path would widen the page's whole column and cut off the rest of it.
+    A word longer than a short path would widen the page's column and cut off the rest of it.
     """
     file = warehouse.published_file
     if file is None:

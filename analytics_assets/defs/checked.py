@@ -9,7 +9,7 @@ from analytics_assets.settings import Settings, WrongSetting
 
 
 def checked() -> Settings:
-    """The settings. Raises `WrongSetting` also for what only a library can tell to be wrong."""
+    """The settings. Raises `WrongSetting` also for a value that only a library can check."""
     given = settings.read()
     try:
         dg.ScheduleDefinition(name="checked", job_name="checked", cron_schedule=given.nightly_cron)

@@ -1,4 +1,4 @@
-"""Asset checks: what must hold for each table, in SQL. The results contain counts and ids, and no values."""
+"""Asset checks: claims about each table, in SQL. The results contain counts and keys, but no values."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,7 +20,7 @@ FAR_FUTURE = "2100-01-01 00:00:00+00:00"
 class Claim(NamedTuple):
     """A claim about one table. `offenders` is SQL that returns the keys of the rows that violate it, as `id`.
 
-    `read` is SQL that counts the rows of the claim, if these are the rows the last sync read and not the table's.
+    `read` is SQL that counts the rows of the last sync, if the claim is about these instead of the table's rows.
     """
 
     name: str
@@ -55,7 +55,7 @@ ENRICHED = MARTS["registrations_enriched"]
 
 
 def _totals_agree(mart: Table, parent: str) -> Claim:
-    """The mart's counts per row of `parent` that is not deleted are those of `registrations_enriched`."""
+    """Per row of `parent` that is not deleted, the mart's counts are those of `registrations_enriched`."""
     counted = "count(CASE WHEN status = '{0}' THEN 1 END) AS {0}"
     columns = ("registrations", "completed", "overdue")
     return Claim(
@@ -117,7 +117,7 @@ CURRENT = "parents_are_up_to_date"
 
 
 def _checks(table: Table) -> dg.AssetChecksDefinition:
-    """All checks of one table, run over one connection after the table was made."""
+    """All checks of one table, which share a connection after the table was made."""
     claims = [claim for claim in CLAIMS if claim.table is table]
     specs = [dg.AssetCheckSpec(claim.name, asset=table.name, description=claim.description) for claim in claims]
     if table.name in RESOURCES:
@@ -136,7 +136,7 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
             [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or [(0,)]
             for claim in claims:
                 if claim.name in asked:
-                    yield _answer(client, claim, rows)
+                    yield _result(client, claim, rows)
         if UNCHANGED in asked:
             yield _unchanged(context.instance, table)
         if CURRENT in asked:
@@ -145,7 +145,7 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
     return check
 
 
-def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
+def _result(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
     """The result of a claim, with the number of rows that violate it and a few of their keys."""
     examples = f"SELECT id, count(*) OVER () FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}"
     offenders = client.execute_sql(examples) or []
@@ -166,7 +166,7 @@ def _answer(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
 
 
 def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResult:
-    """Compares the API's fields as of the last two syncs."""
+    """Compare the API's fields in the last two syncs."""
     notes: dict[str, list[str]] = {"new fields": [], "now null in all rows": []}
     made = history.materializations(instance, table.name, 2)
     if len(made) == 2 and made[0].metadata.get("api") == made[1].metadata.get("api"):
@@ -184,7 +184,7 @@ def _unchanged(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResul
 
 
 def _current(instance: dg.DagsterInstance, table: Table) -> dg.AssetCheckResult:
-    """Warns of every upstream table that its last run did not update, with the time of its rows."""
+    """Warn about each upstream table that its last run did not update, with the time of its rows."""
     notes = history.behind(instance, lineage.sources(table.name))
     return dg.AssetCheckResult(
         passed=not notes,

@@ -1,4 +1,4 @@
-"""What an asset's page shows of a table's rows: two sample rows, and a profile of each column.
+"""The sample on an asset's page: two rows of the table, and a profile of each column.
 
 Both are Markdown tables with one row per column, short enough for the UI to show them in place. They contain no
 personal data: the queries leave it out.
@@ -15,14 +15,14 @@ from analytics_assets.load.dialect import SqlClient
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import BOOLEAN, ID, JSON, Column, Table
 
-NAMES = (24, 16)  # characters of a column's name, 16 beside the long metadata keys of dagster-dlt
-WIDTH, ALL_WIDTHS = 18, 280  # characters of one value; of one value per line, which keeps 21 columns below 1,000 in all
-JSON_WIDTH = 12  # characters of JSON, which does not wrap: two values of 18 are wider than the page
+NAMES = (24, 16)  # characters of a column's name; 16 on resources, beside dagster-dlt's long metadata keys
+WIDTH, ALL_WIDTHS = 18, 280  # characters of one value, and of a column of values: 21 lines stay below 1,000
+JSON_WIDTH = 12  # characters of JSON; it does not wrap, so two values of 18 are wider than the page
 FEW_ROWS = 10_000  # up to this many rows distinct values are counted, else estimated
 MASK = "•••"
-UNBROKEN_HYPHEN = "\u2011"  # or a narrow table breaks a date into three lines
+UNBROKEN_HYPHEN = "\u2011"  # keeps a date on one line in a narrow table
 MARKUP = str.maketrans({"|": "¦", "`": "'"})
-Line = tuple[list[str], Sequence[Any]]  # cells that are shown as they are, and values of the warehouse
+Line = tuple[list[str], Sequence[Any]]  # cells to show verbatim, and values from the warehouse
 
 
 def of(client: SqlClient, table: Table, rows: int) -> dict[str, dg.MarkdownMetadataValue]:
@@ -37,7 +37,7 @@ def of(client: SqlClient, table: Table, rows: int) -> dict[str, dg.MarkdownMetad
 def _preview(client: SqlClient, table: Table) -> Iterator[Line]:
     """Each column with its values in two of the first hundred rows, those with the fewest nulls.
 
-    The query masks personal data, and ids of other tables, since an answer of the API may have an address there.
+    The query masks personal data and foreign keys, because the API may send an email address as an id.
     """
     masked = f"CASE WHEN {{}} IS NULL THEN NULL ELSE '{MASK}' END"
     hidden = {c.name for c in table.columns if c.personal or (c.type is ID and c.name != table.key)}
@@ -50,13 +50,13 @@ def _preview(client: SqlClient, table: Table) -> Iterator[Line]:
 
 
 def _profile(client: SqlClient, table: Table, rows: int) -> Iterator[Line]:
-    """Each column with its share of nulls, its distinct values, its least and its greatest, all from one query.
+    """Each column with its share of nulls, number of distinct values, least and greatest value, from one query.
 
-    Ids, JSON and personal data have no least and greatest: these would mislead, mean nothing, or identify somebody. A
-    boolean has the share of true values instead.
+    Ids, JSON and personal data have no least and greatest value: it would mislead, mean nothing, or identify a person.
+    A boolean has the share of true values instead.
     """
     estimated = rows > FEW_ROWS and _can_estimate(client)
-    # `count(DISTINCT ...)` for each column would take twice as long.
+    # `count(DISTINCT ...)` for each column takes twice as long.
     counted = f"(SELECT count({{0}}) FROM (SELECT DISTINCT {{0}} FROM {table.name}) AS d)"
     distinct = "approx_count_distinct({})" if estimated else counted
     asked = [part.format(f'"{column.name}"') for column in table.columns for part in _parts(column, distinct)]
@@ -92,7 +92,7 @@ def _name(table: Table, column: Column) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    """The share of `part`, which is 0 % only for none and "all" only for all."""
+    """The share of `part`; it is 0% only for none and "all" only for all."""
     return "all" if part == whole else f"{min(99, max(int(part > 0), round(100 * part / whole)))}%"
 
 
@@ -102,7 +102,7 @@ def _about(number: int) -> str:
 
 
 def inline(header: str, lines: Iterable[Line]) -> str:
-    """A Markdown table. Values are cut, because the UI shows one of 1,000 characters only as a link."""
+    """A Markdown table. Values are cut, because the UI shows a table of 1,000 characters only as a link."""
     lines = [*lines]
     width = min(WIDTH, ALL_WIDTHS // max(1, len(lines)))
     rows = ("|".join([*cells, *(_value(value, width) for value in values)]) for cells, values in lines)

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-# The origin of a run. Nothing public sets it, and without one the UI does not list a run of `make run` under its job
-# and cannot re-execute it from failure.
+# The origin of a run. No public API sets it, and without it the UI neither lists a run of `make run` under its job nor
+# re-executes it from failure.
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 # The base of `defs.event_log`, which saves 1.7 seconds of CPU time per run; no public storage keeps its files open.
@@ -16,7 +16,7 @@ def job_origin(location: str, job: str) -> RemoteJobOrigin:
 
 
 def code_server_has(run: dg.DagsterRun, host: str, port: int) -> bool:
-    """Whether the code server executes the run; nothing public asks it. Raises `DagsterError` if it does not answer."""
+    """Whether the code server executes the run; no public API asks it. Raises `DagsterError` if it does not answer."""
     from dagster._grpc.client import DagsterGrpcClient  # here, because it takes 0.15 s and is needed only after a crash
     from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 

@@ -1,7 +1,7 @@
 """Dagster's event log in SQLite, with its files kept open.
 
-`dagster.yaml` names it. A run uses its two files about 550 times; opening and closing them each time would take as
-long as everything else that Dagster does for a run.
+`dagster.yaml` names it. A run uses its two files about 550 times; opening them each time would take as long as
+everything else that Dagster does for a run.
 """
 
 import os
@@ -34,7 +34,7 @@ class EventLog(SqliteEventLogStorage):
 
     @cached_property
     def _engines(self) -> dict[str, sqlalchemy.Engine]:
-        """One engine per file, the last used one at the end."""
+        """One engine per file, the least recently used first."""
         return {}
 
     @contextmanager
@@ -53,7 +53,7 @@ class EventLog(SqliteEventLogStorage):
         return engine
 
     def store_event(self, event: dg.EventLogEntry) -> None:
-        """Store an event and touch its run's file, which the UI watches: SQLite writes to a log beside it first."""
+        """Store an event and touch its run's file, which the UI watches: SQLite writes to its WAL first."""
         super().store_event(event)
         os.utime(self.path_for_shard(event.run_id))
 

@@ -1,4 +1,4 @@
-"""What becomes of an error while a resource is synced: another try, or a failure that a person can act on."""
+"""Turns an error during the sync of a resource into a retry, or into a failure with a remedy."""
 
 import logging
 import traceback
@@ -22,30 +22,30 @@ RETRY_SECONDS = 10
 
 @contextmanager
 def explained(context: dg.AssetExecutionContext, table: Table, warehouse: Warehouse) -> Iterator[dict[str, str]]:
-    """Turns an error into a request for another try if that may help, else into a `dg.Failure` with the remedy.
+    """Turn an error into a retry request if a retry may help, else into a `dg.Failure` with the remedy.
 
-    Gives a dictionary for what the message says: under `held` what the table holds, under `done` what became of it.
+    Yields a dictionary of texts for the message: `held` says what the table holds, `done` how far the sync came.
     """
-    known = {"done": "was not loaded", "held": "What the table holds could not be asked."}
+    known = {"done": "was not loaded", "held": "The contents of the table are unknown."}
     try:
         yield known
     except Exception as error:
         cause = _causes(error)[-1]
         is_transient = not failures.remedy(cause) and any(map(_is_transient, _causes(error)))
-        # The message of an error that may quote rows is not shown, nor what led to it.
+        # A message that may quote rows is not shown, and neither are its causes.
         shown = cause if isinstance(cause, OSError) or type(cause).__module__.startswith("analytics_assets.") else None
         text = failures.remedy(cause) or (str(cause) if shown else _hidden(cause))
         if is_transient and context.op_execution_context.retry_number < RETRIES:
-            warehouse.release(for_good=True)  # Dagster waits, after other ops, and does not say when
+            warehouse.release(for_good=True)  # Dagster retries after other ops, at an unknown time
             logger.warning("%s: %s; the whole resource is read again in %s s", table.name, text, RETRY_SECONDS)
             raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from shown
-        when = "later" if is_transient else "once that is settled"
+        when = "later" if is_transient else "once that is fixed"
         what = f"{table.name} {known['done']}: {text}. {known['held']} Materialize it again {when}."
         raise dg.Failure(what, {"cause": text}, allow_retries=False) from shown
 
 
 def spares_pages(error: Exception) -> bool:
-    """Whether it says nothing against the pages read: the API refuses, the warehouse is away, the disk is full."""
+    """Whether the pages cannot be the cause: the API refused, the warehouse was unavailable, or the disk was full."""
     passing = (Fault, OSError, TransientException, failures.Unavailable)
     return any(
         isinstance(link, passing) or failures.is_operational(link) or failures.remedy(link) for link in _causes(error)
@@ -58,7 +58,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _hidden(error: BaseException) -> str:
-    """The error by its class and place."""
+    """The class and place of the error, without its message."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
     text = f"{place} (its message may quote rows; RUNTIME__LOG_LEVEL=ERROR shows it)"
@@ -66,5 +66,5 @@ def _hidden(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, down to the bottom: dlt wraps what a source raises twice."""
+    """The error and its causes, the root cause last: dlt wraps a source's error twice."""
     return [error, *(_causes(error.__cause__) if error.__cause__ else [])]

@@ -1,9 +1,9 @@
-"""What a mart's page shows first: a short table or a chart of its rows, and numbers that Dagster plots.
+"""The first entries on a mart's page: a short table or a chart of its rows, and numbers that Dagster plots.
 
-The labels are short, because the longest one takes its width from every value.
+Labels are short, because the longest one narrows every value.
 
-The bars are drawn here. The SVG of pygal has 58 kB, the UI allows 15, and cutting it down takes more code than drawing
-it with 10; Vega takes half a second to start.
+Charts are drawn here, in 10 kB. An SVG of pygal has 58 kB, the UI allows 15, and reducing it takes more code than
+drawing; Vega takes half a second to start.
 """
 
 import re
@@ -16,7 +16,7 @@ import dagster as dg
 from analytics_assets.defs.picture import BLUE, GREEN, GREY, ORANGE, embedded, svg, text
 from analytics_assets.load.dialect import SqlClient
 
-INLINE = 1000  # characters of Markdown from which on the UI shows only a link
+INLINE = 1000  # characters of Markdown that the UI shows only as a link
 MONTHS = 24  # at most in a chart, because one page of the UI loads the charts of 100 materializations
 NAME, BAR = 31, 10  # characters of the longest name and the longest bar
 WIDTH, LEFT, RIGHT, TOP, FOOT = 600, 70, 590, 34, 220  # pixels: the chart's width, and where its bars are
@@ -73,12 +73,12 @@ def of(client: SqlClient, mart: str) -> dict[str, Any]:
 
 
 def bars(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows (name, number, total) as a Markdown table with bars, without the last ones if it would be too long."""
+    """Rows (training, overdue, registrations) as a Markdown table with bars, cut at its end if it is too long."""
     lines, rows = ["| training | overdue | of | |", "| :-- | --: | --: | :-- |"], list(rows)
-    for name, number, of in rows:
-        words = " ".join(name.split())
+    for training, overdue, of in rows:
+        words = " ".join(training.split())
         plain = re.sub(r"([^\w ,.:;/-])", r"\\\1", words[:NAME]) + "…" * (len(words) > NAME)
-        lines.append(f"| {plain} | {number} | {of} | {'█' * max(1, round(BAR * number / rows[0][1]))} |")
+        lines.append(f"| {plain} | {overdue} | {of} | {'█' * max(1, round(BAR * overdue / rows[0][1]))} |")
     while len("\n".join(lines)) >= INLINE:
         lines.pop()
     return "\n".join(lines) if rows else "Nothing is overdue."

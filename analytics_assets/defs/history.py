@@ -1,4 +1,4 @@
-"""What Dagster's history says of an asset: its last success, its last try, why that failed, whether it is outdated."""
+"""An asset in Dagster's history: its last success and attempt, why that failed, and whether the asset is outdated."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class Materialization(NamedTuple):
     number: int
 
     def read(self, parent: str) -> int:
-        """The number of the parent's materialization it was made from, as Dagster notes it when a step begins."""
+        """The number of the parent's materialization that this one was made from, as noted when its step began."""
         noted = self.tags.get(f"dagster/input_event_pointer/{parent}", str(self.number))
         return int(noted) if noted.isdigit() else 0
 
@@ -50,7 +50,7 @@ def last_materialization(instance: dg.DagsterInstance, name: str) -> Materializa
 
 
 def rows_known(sync: Materialization) -> int:
-    """The number of rows of the API as of this sync. A sync of a window has it from the last full one."""
+    """The number of rows that the API had at this sync; a sync by window adds to that of the last full one."""
     return int(sync.metadata.get("rows_known", sync.metadata.get("rows_read", 0)))
 
 
@@ -61,7 +61,7 @@ def last_run(instance: dg.DagsterInstance, name: str, but: str = "") -> dg.Dagst
 
 
 def behind(instance: dg.DagsterInstance, parents: Iterable[str]) -> dict[str, str]:
-    """Those of `parents` that their last run did not update, each with the times of that run and of its rows."""
+    """The `parents` that their last run did not update, with the times of that run and of their rows."""
     notes = {}
     for parent in parents:
         loaded = last_materialization(instance, parent)
@@ -75,10 +75,10 @@ def behind(instance: dg.DagsterInstance, parents: Iterable[str]) -> dict[str, st
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark the runs whose process is gone as failed; return their ids.
+    """Mark runs as failed if their process is gone; return their ids.
 
-    Dagster watches the runs it has launched, but only while their code server lives, and never those of `make run`. A
-    run that stays "started" would block whatever waits for its assets.
+    Dagster watches the runs that it launched, but only while their code server lives, and never those of `make run`. A
+    run that stays "started" would block everything that waits for its assets.
     """
     lost = []
     # NOT_STARTED: a run of `make run` that was interrupted before its first step.
@@ -104,18 +104,18 @@ def this_process() -> str:
 
 
 def _is_gone(process: str) -> bool:
-    """Whether this was a process of this machine and has ended. Of another machine's process nothing is known."""
+    """Whether this was a process of this machine and has ended. Processes of other machines count as alive."""
     machine, _, number = process.rpartition("/")
     if machine == socket.gethostname():
         try:
             os.kill(int(number), 0)
-        except OSError as error:  # for a living process of another user a PermissionError
+        except OSError as error:  # PermissionError: it lives and belongs to another user
             return isinstance(error, ProcessLookupError)
     return False
 
 
 def _is_disowned(run: dg.DagsterRun) -> bool:
-    """Whether the code server at the address that launched the run no longer knows it, because it was restarted."""
+    """Whether the code server that launched the run was restarted and does not know it any more."""
     where = json.loads(run.tags.get(SERVER_TAG, "{}"))
     if not where.get("port"):  # launched by `dagster dev`, which after a reload knows only its newest runs
         return False
@@ -134,7 +134,7 @@ def failure_text(event: dg.DagsterEvent) -> str:
 
 
 def failure_cause(event: dg.DagsterEvent) -> str:
-    """The cause given by the `dg.Failure`, else the error, without its class if that is one of this project's."""
+    """The cause given by the `dg.Failure`, else the error, without its class if this project defines it."""
     data = event.step_failure_data
     if failure := data.user_failure_data:
         return str(failure.metadata["cause"].value if "cause" in failure.metadata else failure.description)
@@ -143,10 +143,10 @@ def failure_cause(event: dg.DagsterEvent) -> str:
 
 
 class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
-    """True if a parent has been updated since the last try, or if there was no try today (UTC).
+    """True if a parent has been updated since the last attempt, or if there was no attempt today (UTC).
 
-    Daily, because "overdue" depends on the day. A failed try counts as a try: an asset that cannot be made is requested
-    once per update and once per day, not on every tick. What was skipped because of it is requested without it.
+    Daily, because "overdue" depends on the day. A failed attempt counts: a failing asset is requested once per update
+    and once per day, not on every tick. Assets that were skipped because of it are requested without it.
 
     It looks only at the history. Dagster's own conditions compare two ticks, and `since(newly_requested())`, a part of
     `eager()`, loses an update in the 30 seconds after a request.
@@ -168,7 +168,7 @@ class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
 
 
 class _FailedTry(NamedTuple):
-    """A failed try to make an asset: when its run began, its number in the history, and when the step began, or 0."""
+    """A failed attempt: the start of its run, its number in the history, and the start of its step, or 0."""
 
     time: datetime
     number: int
@@ -179,7 +179,7 @@ class _FailedTry(NamedTuple):
 
 
 def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
-    """The newest try to make the asset; None if it succeeded."""
+    """The newest attempt to make the asset; None if it succeeded."""
     planned = instance.get_latest_planned_materialization_info(dg.AssetKey(name))
     made = last_materialization(instance, name)
     run = instance.get_run_record_by_id(planned.run_id) if planned else None
@@ -191,7 +191,7 @@ def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
     )
 
 
-# What depends on a requested mart is made in the same run.
+# Dependents of a requested mart are made in the same run.
 requested = AutomationCondition.any_deps_match(AutomationCondition.will_be_requested())
 # Also the parents of a parent mart: otherwise an asset would be made before that mart is rebuilt, and again after it.
 in_progress = AutomationCondition.in_progress()

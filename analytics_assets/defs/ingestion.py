@@ -1,4 +1,4 @@
-"""The six resources as assets: each its own `@dlt_assets` op, which can fail, be retried and be repeated alone."""
+"""The six resources as assets. Each is its own `@dlt_assets` op and can fail, be retried and be repeated alone."""
 
 import logging
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ WINDOWED = (
 
 @dataclass
 class Translator(DagsterDltTranslator):
-    """The one place that says how a resource becomes an asset; Dagster's own would invent an upstream asset."""
+    """Makes the asset spec of a resource; dagster-dlt's own translator would invent an upstream asset."""
 
     settings: Settings
 
@@ -60,7 +60,7 @@ def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
     )
     def load(
         context: dg.AssetExecutionContext,
-        config: run_plan.SyncConfig,  # only declared here: `run_plan` looks up that of all resources
+        config: run_plan.SyncConfig,  # only declared here: `run_plan` reads the config of all resources
         settings: dg.ResourceParam[Settings],
         warehouse: dg.ResourceParam[Warehouse],
         reader: dg.ResourceParam[Reader],
@@ -83,7 +83,7 @@ def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
                     load_id = pipeline.load().loads_ids[0]
                     with warehouse.connection() as client:
                         counts = ledger.enter(client, table, reading.sync)
-            known |= {"done": "was loaded, but what it holds could not be described", "held": "The rows are there."}
+            known |= {"done": "was loaded, but its metadata could not be read", "held": "Its rows are complete."}
             with warehouse.connection() as client:
                 described = sync_metadata.of(client, table, reading.sync, counts, settings, before)
         return dg.MaterializeResult(asset_key=table.name, metadata={**described, "load_id": load_id})

@@ -1,6 +1,6 @@
-"""The marts: a SQL file each, and the assets that fill a table with what it gives.
+"""The mart assets: each fills a table with the result of its SQL file.
 
-Which tables a mart is made from, its SQL says; what its columns mean, `tables.marts`.
+The SQL says which tables a mart is made from; `tables.marts` describes its columns.
 """
 
 import time
@@ -40,7 +40,7 @@ def _asset(table: Table, warehouse: Warehouse) -> dg.AssetsDefinition:
             missing = [name for name in read.reads if not statements.exists(client, name)]
             if missing:
                 raise dg.Failure(
-                    f"{table.name} needs {', '.join(missing)}, never loaded so far; materialize it first",
+                    f"{table.name} needs {', '.join(missing)}, which no run has loaded yet; materialize it first",
                     allow_retries=False,
                 )
             statements.refill(client, table, lineage.query(table.name))

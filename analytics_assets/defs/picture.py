@@ -1,6 +1,6 @@
-"""Pictures for the UI: colours that read on its light and its dark background, SVG, and the drawing of lineage.
+"""Pictures for the UI: colours that are readable on its light and dark background, SVG, and drawings of lineage.
 
-A picture is a few strings. It is made whenever the definitions are loaded, which must not import a charting library.
+A picture is a few strings. It is drawn whenever definitions load, which must not import a charting library.
 """
 
 from base64 import b64encode
@@ -19,7 +19,7 @@ def embedded(svg: str, title: str) -> str:
 
 
 def svg(width: float, height: float, drawn: Iterable[str]) -> str:
-    """An SVG of these elements, its size in pixels; without a background, because the UI has a light and a dark one."""
+    """An SVG of these elements, its size in pixels. It has no background, because that of the UI is light or dark."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'font-family="sans-serif" font-size="12" fill="none" stroke-width="1.3">{"".join(drawn)}</svg>'

@@ -1,6 +1,6 @@
-"""The assets that people look things up in: `data_dictionary`, where any column is found, `sync_log`, and the copy.
+"""The reference assets: the views `data_dictionary` and `sync_log`, and the published copy.
 
-The first two are views, of which `dictionary` says what they give; what is in the copy, `published` says.
+`dictionary` has the SQL of the views; `published` decides what is in the copy.
 """
 
 import time
@@ -23,7 +23,7 @@ from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
-FIND = "To find one, type a part of its name into *Filter columns*; which of them are personal data is said below."
+FIND = "To find one, type a part of its name into *Filter columns*. Columns with personal data are listed below."
 LAST_SYNCS = (
     f"SELECT resource, window_start, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE finished_at = "
     f"(SELECT max(finished_at) FROM {SYNC_LOG.name} AS others WHERE others.resource = log.resource) ORDER BY resource"
@@ -40,7 +40,7 @@ def _every_column() -> Iterator[dg.TableColumn]:
 
 
 def _personal() -> str:
-    """Which tables have which personal data, as Markdown; in two columns the long names are cut off on a laptop."""
+    """The personal data of each table, as a list: a laptop would cut off the names in a table."""
     names = {table.name: [column.name for column in table.columns if column.personal] for table in TABLES}
     return "\n".join(f"- {name}: {', '.join(columns)}" for name, columns in names.items() if columns)
 
@@ -63,7 +63,7 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
 
 
 def _last_syncs(client: SqlClient) -> dict[str, Any]:
-    """The last sync of each resource as a table, and how many rows they set aside."""
+    """The last sync of each resource as a table, and the number of rows that they rejected."""
     last = client.execute_sql(LAST_SYNCS) or []
     lines = [
         (

@@ -1,4 +1,4 @@
-"""What `make run` prints of a run: one line per asset, then failed checks, and last what failed."""
+"""What `make run` prints: one line per asset, then the failed checks, and last the failures."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ QUERY = "SELECT status, count(*) AS registrations FROM analytics.registrations_e
 
 
 def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult], warehouse: Warehouse) -> int:
-    """Print one line per asset of `names`, the failed checks, and last what failed; return the exit status."""
+    """Print one line per asset of `names`, the failed checks and the failures; return the exit status."""
     made = {event.materialization.asset_key.path[-1]: event.materialization.metadata
             for result in results for event in result.get_asset_materialization_events()}  # fmt: skip
     failed = {event.step_key for result in results for event in result.all_events if event.is_step_failure}
@@ -42,7 +42,7 @@ def report(names: Sequence[str], results: Sequence[dg.ExecuteInProcessResult], w
 
 
 def failures_of(result: dg.ExecuteInProcessResult) -> list[str]:
-    """One text per cause of failed steps; a cause that several steps share comes once, with their names."""
+    """One text per cause of failed steps, with the names of the steps if several share it."""
     by_cause: dict[str, list[dg.DagsterEvent]] = {}
     for event in result.all_events:
         if event.is_step_failure:

@@ -1,4 +1,4 @@
-"""What the ops, checks and sensors are given: settings, warehouse, and the reader of one run."""
+"""Dagster resources of the ops, checks and sensors: settings, warehouse, and the reader of a run."""
 
 import gc
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def warehouse(context: dg.InitResourceContext) -> Warehouse:
 )
 def reader(context: dg.InitResourceContext) -> Iterator[Reader]:
     """One object for the whole run, since all its steps are executed in one process."""
-    # Other processes get the file before readings are ended.
+    # On exit, the file is released to other processes before readings are ended.
     with (
         _collecting_less_garbage(),
         closing(Reader(context.resources.settings)) as reader,
@@ -38,7 +38,7 @@ def reader(context: dg.InitResourceContext) -> Iterator[Reader]:
 
 @contextmanager
 def _collecting_less_garbage() -> Iterator[None]:
-    """Python's garbage collector runs seldom inside: over millions of rows, none of them garbage, it takes long."""
+    """Inside, Python's garbage collector runs rarely: it takes long over millions of rows, none of them garbage."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)

@@ -1,4 +1,4 @@
-"""What one run reads: which resources, in which order, and each within which limits."""
+"""What one run reads: which resources, in which order, and within which limits."""
 
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -14,32 +14,32 @@ from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
-WINDOW_OVERLAP = timedelta(hours=24)  # by which a window begins before the last sync, for clocks that differ, late rows
+WINDOW_OVERLAP = timedelta(hours=24)  # a window begins earlier by this, for late rows and clocks that differ
 
 
 class SyncConfig(dg.Config):
-    """What a run may be told about one resource."""
+    """The configuration of one resource in a run."""
 
     accept_fewer_rows: bool = Field(
         default=False, description="Load the resource even if it has shrunk more than SHRINKING_SHARE allows."
     )
     whole: bool = Field(
-        default=False, description="Read the whole resource, even where a window of dates would do (API_WINDOW_...)."
+        default=False, description="Read the whole resource, even if it has a window of dates (API_WINDOW_...)."
     )
 
 
 def resources(context: dg.AssetExecutionContext) -> list[Table]:
-    """The resources that the run is to load, in the order in which it will."""
-    steps = context.run.step_keys_to_execute  # fewer where a run is repeated from its failure
+    """The resources that the run loads, in loading order."""
+    steps = context.run.step_keys_to_execute  # fewer if a run is re-executed from failure
     names = [node.name for node in context.job_def.nodes_in_topological_order if node.name in RESOURCES]
     due = [RESOURCES[name] for name in names if steps is None or name in steps]
     return sorted(due, key=lambda table: not table.refers)
 
 
 def sync(context: dg.AssetExecutionContext, table: Table, settings: Settings, last: ledger.LastSync) -> Sync:
-    """A sync of the table within the limits that the run has for it, given the last one."""
-    # All resources begin with the first op, whose own configuration says nothing of the others. The run's own lacks
-    # what the job sets by default.
+    """A sync of the table with the limits of this run, given the last sync."""
+    # The first op begins all resources, but has only its own configuration; the run's configuration lacks the job's
+    # defaults.
     ops = context.op_execution_context.get_step_execution_context().resolved_run_config.ops
     config = SyncConfig(**cast(dict[str, Any], ops[table.name].config))
     is_whole, accepts = config.whole or settings.whole_sync, config.accept_fewer_rows or settings.accept_fewer_rows
@@ -54,10 +54,7 @@ def sync(context: dg.AssetExecutionContext, table: Table, settings: Settings, la
 def _window_start(
     context: dg.AssetExecutionContext, table: Table, settings: Settings, last: ledger.LastSync
 ) -> datetime | None:
-    """Where a window has to begin so that it misses nothing since the last sync of this API.
-
-    None if everything has to be read, as the first time.
-    """
+    """The start of a window that misses nothing since the last sync of this API; None to read everything."""
     before = history.last_materialization(context.instance, table.name) if table.name in settings.api_windows else None
     if last.started_at is None or before is None or before.metadata.get("api") != api_name(settings):
         return None

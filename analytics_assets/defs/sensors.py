@@ -17,20 +17,20 @@ from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*use_user_code_server")
-GROWN = "grown"  # run tags grown/<resource>: which new row the run is to read
+GROWN = "grown"  # run tag grown/<resource>: the new row that the run should read
 
 marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
     target=dg.AssetSelection.groups(MARTS_GROUP, REFERENCE_GROUP),
     default_status=dg.DefaultSensorStatus.RUNNING,
-    use_user_code_server=True,  # which has `history.IsOutdated`
+    use_user_code_server=True,  # it has `history.IsOutdated`
     description="Rebuilds the marts and the copy after their sources have been synced, never during a sync, and at "
     "midnight (UTC), since some numbers depend on the day.",
 )
 
 
 def sensors(settings: Settings) -> Sequence[dg.SensorDefinition]:
-    """All sensors. Only the one that calls the API is stopped at first, unless `AUTOMATION` is `running`."""
+    """All sensors. Only the sensor that calls the API is off by default, unless `AUTOMATION` is `running`."""
     is_running = settings.automation == "running"
     new_rows_sensor = dg.sensor(
         name="new_rows_sensor",
@@ -69,14 +69,14 @@ def look_for_new_rows(
 
 
 class Waiting(Exception):
-    """There is no need to ask the API about a resource just now; the message says why."""
+    """The API need not be asked about a resource now; the message says why."""
 
 
 def _position(instance: dg.DagsterInstance, table: Table, settings: Settings) -> str:
-    """The number of the row that only exists if the resource has grown, and the run that made it the next one.
+    """The number of the row that exists only if the resource has grown, and the last run that loaded the resource.
 
-    Together they tag the run that is to read the growth: one growth is asked for once, and again only if that run has
-    failed. Raises `Waiting` where nothing is to be asked.
+    Together they tag the run that should read the new row, so that it is requested once, and again only if that run has
+    failed. Raises `Waiting` if the API need not be asked.
     """
     tag = f"{GROWN}/{table.name}"
     run = history.last_run(instance, table.name)
@@ -84,26 +84,26 @@ def _position(instance: dg.DagsterInstance, table: Table, settings: Settings) ->
         raise Waiting(f"being synced by run {run.run_id[:8]}")
     last = history.last_materialization(instance, table.name)
     if last and last.metadata.get("api") != api_name(settings):
-        last = None  # what another API had says nothing
+        last = None  # rows of another API do not count
     number = 1 + history.rows_known(last) if last else 1
     made_by = instance.get_run_by_id(last.run_id) if last else None
     reached = int(made_by.tags.get(tag, "0@").partition("@")[0]) if made_by else 0
-    # A sync that was made for this row has not found it: the API counts a row that it does not give. Ask beyond.
+    # A run for this row did not find it: the API counts a row that it does not return. Ask for the next one.
     number = max(number, reached + 1)
     position = f"{number}@{last.run_id if last else 'never'}"
     asked = instance.get_run_records(dg.RunsFilter(tags={tag: position}))
     if any(not record.dagster_run.is_failure_or_canceled for record in asked):
-        raise Waiting("a run has been asked for")
+        raise Waiting("a run has been requested")
     if asked and asked[0].end_time:
         pause = settings.new_rows_seconds * (2 ** (len(asked) - 1) - 1)
         if time.time() < asked[0].end_time + pause:
-            raise Waiting(f"{len(asked)} syncs have failed; the next is asked for {pause} s after the last")
+            raise Waiting(f"{len(asked)} syncs have failed; the next is requested {pause} s after the last")
     return position
 
 
 @dg.run_failure_sensor(
     name="failed_run_sensor",
-    monitor_all_code_locations=True,  # also runs that none has launched: of a notebook, of versions before
+    monitor_all_code_locations=True,  # also runs that none launched, such as a notebook's
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Logs what failed in a run, and posts it to FAILURE_WEBHOOK_URL if that is set.",
 )
@@ -120,7 +120,7 @@ def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
 
 @retry(stop=stop_after_attempt(3), wait=wait_exponential(), reraise=True)
 def _post(url: str, text: str) -> None:
-    """Post the message; an error does not show the address, which is a secret with most services."""
+    """Post the message; an error does not show the URL, which is a secret for most services."""
     try:
         status = requests.post(url, json={"text": text}, timeout=10).status_code
     except requests.RequestException as error:

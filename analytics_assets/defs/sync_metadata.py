@@ -1,4 +1,4 @@
-"""What an asset's page shows of a sync."""
+"""What an asset's page shows about a sync."""
 
 import logging
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ def of(
     settings: Settings,
     before: history.Materialization | None,
 ) -> dict[str, Any]:
-    """The metadata of a sync that has been loaded and entered; `before` is the materialization before it."""
+    """The metadata of a sync that has been loaded and recorded; `before` is the previous materialization."""
     metadata = {
         **column_profile.of(client, table, counts.total),
         "dagster/row_count": counts.total,
@@ -50,7 +50,7 @@ def of(
 
 
 def _calls_left(settings: Settings) -> dict[str, int]:
-    """The calls that may be sent now. Nothing if that cannot be asked: a loaded sync must not fail for it."""
+    """The calls that may be sent now; empty after a fault, because a loaded sync must not fail for it."""
     try:
         return {"calls_left": budget(settings).left()}
     except Fault as error:
@@ -59,7 +59,7 @@ def _calls_left(settings: Settings) -> dict[str, int]:
 
 
 def _known(sync: Sync, before: history.Materialization, metadata: dict[str, Any]) -> dict[str, Any]:
-    """What is known of the whole resource after a window: what was known before it, and what the window added."""
+    """The state of the whole resource after a sync by window: the state before it, and what the window added."""
     noted = before.metadata
     return {
         "window_start": dg.MetadataValue.timestamp(cast(datetime, sync.window_start)),

@@ -1,6 +1,6 @@
-"""Whether to trust an asset: who answers for it, how fresh it is to be, what hangs on it, and where its code is.
+"""Whether to trust an asset: its owner, freshness and criticality, and links to its code.
 
-All of it is given to finished assets, so that a new one has it unasked. What is in a table belongs in `catalog`.
+All of it is added to finished assets, so that new assets have it too. The contents of a table belong in `catalog`.
 """
 
 import warnings
@@ -19,7 +19,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*CodeRefere
 
 
 def trusted(assets: Iterable[dg.AssetsDefinition], settings: Settings) -> Iterable[dg.AssetsDefinition]:
-    """The assets with owner, freshness policy, criticality and, where `REPOSITORY_URL` is set, links to their code."""
+    """The assets with owner, freshness policy, criticality and, if `REPOSITORY_URL` is set, links to their code."""
     late = timedelta(hours=settings.fresh_hours)
     fresh = dg.FreshnessPolicy.time_window(warn_window=late, fail_window=2 * late)
     url = settings.repository_url.rstrip("/")

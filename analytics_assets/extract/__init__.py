@@ -1,7 +1,7 @@
-"""From the API to typed Arrow batches: what is asked for, how, and what the answers mean.
+"""From the API to typed Arrow batches.
 
-`api` says what the API is, in dlt's words. `reader` reads the resources of one run, `reading` the pages of one of them;
-`client` sends a request and tries it again as `faults` says, within `budget` and with the token from `access`. `pages`
-keeps on disk what came, until `batches` makes columns of it, with `structs` or `values`, and `source` hands them to
-dlt. `answer` knows JSON, `threads` runs what blocks. Nothing here knows Dagster or the warehouse.
+`api` describes the API in dlt's terms. `reader` reads the resources of one run, `reading` the pages of one resource;
+`client` sends requests and retries them as `faults` says, within `budget` and with the token from `access`. `pages`
+keeps pages on disk until `batches` types them, with `structs` or `values`, and `source` hands them to dlt. `answer`
+parses JSON, `threads` runs blocking calls. Nothing here knows Dagster or the warehouse.
 """

@@ -1,4 +1,4 @@
-"""The API's token, and the rule that it does not travel in the clear."""
+"""The API's token, and the rule that it is never sent unencrypted."""
 
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ class MissingKey(Fault):
 
 
 class InsecureUrl(Fault):
-    """The token would travel in the clear."""
+    """The token would be sent unencrypted."""
 
 
 def shown(url: str | None) -> str:
@@ -27,7 +27,7 @@ def shown(url: str | None) -> str:
 
 
 def token() -> str:
-    """dlt's secret `api_key`. Raises `MissingKey` where it is absent, empty or no header could carry it."""
+    """dlt's secret `api_key`. Raises `MissingKey` if it is missing, empty or invalid in an HTTP header."""
     found = str(dlt.secrets.get("api_key") or "").strip()
     if not found:
         raise MissingKey("API_KEY is not set; put it in .env (see .env.example)")
@@ -37,7 +37,7 @@ def token() -> str:
 
 
 def check(url: str) -> None:
-    """Raise `InsecureUrl` where the token would leave this machine over plain http."""
+    """Raise `InsecureUrl` if the token would leave this machine over plain http."""
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in LOOPBACK:
         raise InsecureUrl(f"API_BASE_URL is plain http ({shown(url)}); only https keeps the token secret")

@@ -1,4 +1,4 @@
-"""Reads an answer's JSON down to the rows of a page, and leaves each row as text.
+"""Parses an answer's JSON down to the rows of a page, and leaves each row as JSON text.
 
 `batches` reads the values of a row.
 """
@@ -15,22 +15,22 @@ from dlt.common.utils import str2bool
 from analytics_assets.extract.faults import ADDRESS, UnexpectedAnswer
 
 Raw = msgspec.Raw
-# What is not JSON becomes a text with this prefix. It is no Unicode, so it cannot be read; it is random, so no server
-# can send it.
+# Prefix of the text that replaces invalid JSON. It is not Unicode, so no value is read from it; it is random, so no
+# server can send it.
 MARK = b"\xff".decode("utf-8", "surrogateescape") + token_hex(4)
-TEXT = r'(?:[^"\\]++|\\.)*+'  # possessive, so that a text without an end takes no longer than another
+TEXT = r'(?:[^"\\]++|\\.)*+'  # possessive, so that an unterminated text takes no longer
 MARKED = re.compile(rf'"{MARK}{TEXT}"')
 TOKEN = re.compile(rf'"{TEXT}(?:"|\\?\Z)|NaN|-?Infinity|[\[\]{{}}]', re.DOTALL)
-SPACED = re.compile(rf'\s|[\[{{]\s|\{{"{TEXT}"(?:\s|:\s)'.encode())  # JSON with blanks between its tokens
+SPACED = re.compile(rf'\s|[\[{{]\s|\{{"{TEXT}"(?:\s|:\s)'.encode())  # JSON with whitespace between its tokens
 NULL = Raw(b"null")
-DEEPEST = 250  # levels of a body that had to be repaired
-ODD_TEXT = re.compile(r"[\x00-\x1f\\]")  # may hold an escape that does not exist, or half a character
+DEEPEST = 250  # levels of nesting in a repaired body
+ODD_TEXT = re.compile(r"[\x00-\x1f\\]")  # may hold an invalid escape or a lone surrogate
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 Fields = dict[str, Raw]
 
 
 class Seen(NamedTuple):
-    """What a page says: the ids of its rows, or else the rows themselves, and `has_more`; None if it does not say."""
+    """The ids of a page's rows (of a row without an id, the row itself), and `has_more`, None if it is missing."""
 
     ids: list[bytes]
     has_more: bool | None
@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 
 @lru_cache
 def decoder_of(resource: str, row: Any) -> msgspec.json.Decoder[Any]:
-    """A decoder of answers whose rows have this type."""
+    """A decoder of answers with rows of this type."""
     data = msgspec.defstruct("Data", [("rows", list[row])], rename={"rows": resource})
     return msgspec.json.Decoder(msgspec.defstruct("Answer", [("data", data), ("has_more", Raw, NULL)]))
 
@@ -48,7 +48,7 @@ class _Row(msgspec.Struct, gc=False):
 
 
 def look(resource: str, body: bytes, where: str) -> Seen:
-    """What the page in `body` says; `where` names its origin in messages.
+    """The ids and `has_more` of the page in `body`; `where` names its origin in messages.
 
     Raises ValueError or RecursionError if the body is not JSON, `UnexpectedAnswer` if it is not a page.
     """
@@ -56,7 +56,7 @@ def look(resource: str, body: bytes, where: str) -> Seen:
         answer = decoder_of(resource, _Row).decode(body)
         ids = [bytes(row.id) for row in answer.data.rows]
         if bytes(NULL) in ids:
-            raise msgspec.ValidationError("such rows are told apart by all that is in them")
+            raise msgspec.ValidationError("a row has no id")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = _answer(resource, body)
         if answer is None:
@@ -74,23 +74,23 @@ def look(resource: str, body: bytes, where: str) -> Seen:
 
 
 def rows(resource: str, body: bytes) -> list[Raw]:
-    """The JSON of each row of a page that `look` has accepted; what was not JSON has the prefix `MARK`."""
+    """The JSON of each row of a page that `look` has accepted; invalid JSON in it has the prefix `MARK`."""
     answer = _answer(resource, body)
     return list(answer.data.rows) if answer else []
 
 
 def fields(row: Raw) -> tuple[Fields, str]:
-    """The JSON of each field of a row, and "". If the row cannot be read, its id if it has one, and the reason."""
+    """The JSON of each field of a row, and "". If the row cannot be read: its id if it has one, and the reason."""
     if not _is_object(row):
-        return {}, "it is no object"
+        return {}, "it is not an object"
     try:
         return msgspec.json.decode(row, type=Fields), ""
     except UnicodeDecodeError:
-        return {"id": msgspec.json.decode(row, type=_Row).id}, "the name of a field is no text"
+        return {"id": msgspec.json.decode(row, type=_Row).id}, "the name of a field is not text"
 
 
 def ascii_text(row: Raw) -> str:
-    """The row as the API sent it, in ASCII; what was not JSON becomes a text."""
+    """The row as the API sent it, in ASCII; invalid JSON in it becomes a text."""
 
     def original(found: re.Match[str]) -> str:
         token = str(json.loads(found[0])).removeprefix(MARK)
@@ -101,12 +101,12 @@ def ascii_text(row: Raw) -> str:
 
 
 def as_text(json_bytes: bytes) -> str:
-    """The same JSON; each byte that is no Unicode becomes a lone surrogate, which is written back as that byte."""
+    """The same JSON; each byte that is not UTF-8 becomes a lone surrogate, which is encoded as that byte again."""
     return json_bytes.decode("utf-8", "surrogateescape")
 
 
 def compact(body: bytes) -> bytes:
-    """The body without blanks between its tokens, if it starts with such blanks; tokens keep their spelling."""
+    """The body without whitespace between tokens, if it starts with such; tokens keep their spelling."""
     return msgspec.json.format(body, indent=-1) if SPACED.match(body) else body
 
 
@@ -129,7 +129,7 @@ def _answer(resource: str, body: bytes) -> Any:
 
 
 def _check(body: bytes) -> None:
-    """Raise ValueError or RecursionError if it is not JSON: a decoder stops at the first wrong shape."""
+    """Raise ValueError or RecursionError if the body is not JSON; a decoder stops at the first wrong shape."""
     try:
         msgspec.json.decode(body, type=Raw)
     except msgspec.DecodeError:
@@ -137,28 +137,28 @@ def _check(body: bytes) -> None:
 
 
 def _repaired(body: bytes) -> bytes:
-    """The body with a marked text in place of each token that is not JSON, and of values that are nested too deeply.
+    """The body with a marked text in place of each invalid token, and of values that are nested too deeply.
 
-    Servers do write NaN, infinities, lone surrogates, line breaks in texts and unknown escapes; one costs only its row.
+    Servers do send NaN, infinities, lone surrogates, line breaks in texts and unknown escapes; one costs only its row.
     """
     text = as_text(body)
-    parts, done, depth, deep = [], 0, 0, 0
+    parts, done, depth, deep_start = [], 0, 0, 0
     for token in TOKEN.finditer(text):
         start, found = token.start(), token[0]
         depth += found in "[{"
         if found in "[{" and depth == DEEPEST:
-            deep = start
-        is_deep = found in "]}" and depth == DEEPEST
+            deep_start = start
+        ends_deep = found in "]}" and depth == DEEPEST
         depth -= found in "]}"
-        if is_deep or (depth < DEEPEST and found not in "[]{}" and _is_odd(found)):
-            start = deep if is_deep else start
+        if ends_deep or (depth < DEEPEST and found not in "[]{}" and _is_odd(found)):
+            start = deep_start if ends_deep else start
             parts += [text[done:start], f'"{MARK}{json.dumps(text[start : token.end()], ensure_ascii=False)[1:]}']
             done = token.end()
     return "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")
 
 
 def _is_odd(token: str) -> bool:
-    """Whether the token is not JSON. A text that is cut off is left alone: the body ends there."""
+    """Whether the token is invalid JSON. A text that is cut off is left alone: the body ends there."""
     if token[0] != '"':
         return True
     try:

@@ -21,10 +21,9 @@ from analytics_assets.tables.sync import Sync
 
 
 def api(settings: Settings, session: requests.Session) -> RESTAPIConfig:
-    """The API and its six resources as they are. With an ordinary session, dlt reads their rows page by page.
+    """The API and its six resources. With an ordinary session, dlt reads their rows page by page.
 
-    With the session of a `source` dlt reads the same faster: its answers contain a batch of typed rows in place of
-    rows.
+    With the session of a `source`, which is faster, each answer contains a batch of typed rows instead of rows.
     """
     return {
         "client": {
@@ -91,13 +90,13 @@ def page_log(settings: Settings, table: Table, *kind: str) -> PageLog:
 
 
 def api_name(settings: Settings) -> str:
-    """The name of the API, for display and to tell it from another."""
+    """The name of the API, for display and to tell APIs apart."""
     return "the sample API" if settings.reads_sample_api else shown(settings.api_base_url)
 
 
 def _url(
     settings: Settings, path: str, params: Sequence[tuple[str, str]] = (), size: int | None = None
 ) -> Callable[[int], str]:
-    base = shown(settings.api_base_url).rstrip("/")  # nothing of a password is in a message, nor sent
+    base = shown(settings.api_base_url).rstrip("/")  # the password is not sent, and in no message
     start = f"{base}/{path.lstrip('/')}?{urlencode([*params, ('per_page', size or settings.api_page_size)])}"
     return lambda page: f"{start}&page={page}"

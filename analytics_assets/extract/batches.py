@@ -1,6 +1,6 @@
 """Turns pages into typed Arrow tables: with `structs` if nothing is odd, else value by value, with the same result.
 
-This module decides what becomes of a row: read, or set aside with a reason. `values` reads a single value.
+This module decides whether a row is accepted, or rejected with a reason. `values` reads a single value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Typed(NamedTuple):
 
 
 def typed(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
-    """The rows of consecutive pages from `first_page` on; of rows with the same key the last is kept."""
+    """The rows of consecutive pages from `first_page` on. If several rows have the same key, the last one is kept."""
     try:
         return _whole(structs, table, bodies, first_page, seen_at)
     except (*values.UNREADABLE, RecursionError):
@@ -51,17 +51,17 @@ def _whole(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: 
     arrays = structs.columns(found)
     keys = arrays[table.key]
     if keys.null_count or pc.count_distinct(keys).as_py() < len(keys):
-        raise ValueError("a key is missing or comes twice")
+        raise ValueError("a key is missing or occurs twice")
     return Typed(_table(table, arrays, _numbers(pages, first_page), seen_at), [], set(structs.learned))
 
 
 def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
-    """As `typed`; a row that cannot be read is set aside with a reason, and no other row is affected."""
+    """Like `typed`, but a row that cannot be read is rejected with a reason and affects no other row."""
     pages = [rows(table.name, body) for body in bodies]
     texts, numbers = [row for page in pages for row in page], _numbers(pages, first_page)
     known, problems = zip(*map(fields, texts), strict=True) if texts else ((), ())
     reasons = {index: [problem] for index, problem in enumerate(problems) if problem}
-    extras = [{name: found[name] for name in sorted(found.keys() - {*table.fields})} for found in known]
+    extras = [{name: row[name] for name in sorted(row.keys() - {*table.fields})} for row in known]
     found: dict[str, Sequence[Raw]] = {name: [row.get(name, NULL) for row in known] for name in table.fields}
     arrays = {
         column.name: _read(column.name, column.type, found[column.name], reasons, _inside(found, column))
@@ -85,9 +85,9 @@ def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_
 def _read(
     name: str, of_type: Type, found: Sequence[Raw], reasons: dict[int, list[str]], inside: Sequence[Any] = ()
 ) -> pa.Array:
-    """The column as Arrow. A value that cannot be read is null, and its row's index gets a reason.
+    """The column as Arrow. A value that cannot be read becomes null, and the index of its row gets a reason.
 
-    If a row has no value, the one found `inside` an embedded object of the row is used.
+    A row without a value gets the one `inside` its embedded object.
     """
     reader, decoded = values.READERS[of_type], [values.decoded(value, of_type) for value in found]
     if inside:
@@ -124,7 +124,7 @@ def _numbers(pages: Sequence[Sequence[Any]], first_page: int) -> list[int]:
 def _table(
     table: Table, arrays: dict[str, pa.Array], numbers: list[int], seen_at: datetime, stay: pa.Array | None = None
 ) -> pa.Table:
-    """The table of these columns, with all rows or only those in `stay`; other rows may lack a key."""
+    """A table of these columns, with all rows or only those with an index in `stay`; others may lack a key."""
     schema = arrow_schema(table)
     added = {
         LAST_SEEN_AT: pa.repeat(pa.scalar(seen_at, schema.field(LAST_SEEN_AT).type), len(numbers)),

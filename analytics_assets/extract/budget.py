@@ -1,7 +1,7 @@
-"""The budget of calls to the API: so many an hour and so many at once, shared by every process that uses its key.
+"""The budget of API calls: a rate per hour and a burst, shared by all processes that use the key.
 
-Its state is in a file in `DLT_DATA_DIR` or, for processes on several machines, in a Postgres database. The algorithm is
-pyrate-limiter's token bucket, for which that library can use neither.
+Its state is in a file in `DLT_DATA_DIR` or, for several machines, in a Postgres database. The algorithm is
+pyrate-limiter's token bucket; that library has a store for neither.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from analytics_assets.settings import Settings, WrongSetting
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 20  # calls that a process takes at once; what it does not use of them is lost when it ends
-WORTH_SAYING = 5.0  # seconds
-MOST_SECONDS = 10  # for the database to answer
-BUSY_SECONDS = 0.02  # between two looks whether another process has finished with the file
+BLOCK = 20  # calls that a process takes at once; unused ones are lost when it ends
+WORTH_SAYING = 5.0  # a longer wait is logged, in seconds
+MOST_SECONDS = 10  # limit on the time of the database
+BUSY_SECONDS = 0.02  # between two attempts to lock the file
 TABLE = "api_call_budget"
 State = tuple[float, ...]
 _one_budget = threading.Lock()
@@ -46,12 +46,12 @@ class FileStore(StateStore):
 
     def check(self, algorithm: Any, rates: list[Rate], now: int, weight: int) -> Any:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._file}.lock", timeout=0):  # whoever waits here would stop the event loop
+        with FileLock(f"{self._file}.lock", timeout=0):  # waiting here would block the event loop
             state, decision = algorithm.step(rates, self.read(algorithm, rates), now, weight)
             if decision.allowed:
                 fresh = self._file.with_suffix(".new")
                 fresh.write_text(json.dumps(state))
-                fresh.replace(self._file)  # in one step: a process that is killed here leaves the old one
+                fresh.replace(self._file)  # atomic: a kill leaves the old state
             return decision
 
     def read(self, algorithm: Any, rates: list[Rate]) -> State:
@@ -59,7 +59,7 @@ class FileStore(StateStore):
         try:
             state = tuple(map(float, json.loads(self._file.read_text())))
             return state if len(state) == len(initial) and all(map(math.isfinite, state)) else initial
-        except (FileNotFoundError, ValueError, TypeError):  # a machine that lost power may leave an empty file
+        except (FileNotFoundError, ValueError, TypeError):  # a power failure may leave an empty file
             return initial
 
     def reset(self) -> None:
@@ -69,7 +69,7 @@ class FileStore(StateStore):
 def check(url: str) -> None:
     """Raise `WrongSetting`, without the URL, if psycopg2 is missing or cannot read the URL.
 
-    A URL that psycopg2 would read differently counts as unreadable: its messages quote everything but the password.
+    A URL that psycopg2 would misread counts as unreadable, because its messages quote everything but the password.
     """
     try:
         import psycopg2.extensions
@@ -89,23 +89,23 @@ def check(url: str) -> None:
 
 @contextmanager
 def _asking(url: str) -> Iterator[Any]:
-    """A cursor of one transaction. The connection ends with it: nothing is to be kept alive through hours of waiting.
+    """A cursor in one transaction. The connection ends with it, so that none is open during hours of waiting.
 
-    A database that cannot be had, or takes longer than `MOST_SECONDS`, is a `Fault` that is tried again.
+    A database that is unreachable, or takes longer than `MOST_SECONDS`, raises a `Fault` that is retried.
     """
     import psycopg2
 
     limits = {"connect_timeout": MOST_SECONDS, "tcp_user_timeout": MOST_SECONDS * 1000}
     try:
         with closing(psycopg2.connect(url, **limits)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = {MOST_SECONDS * 1000}")  # as an option PgBouncer refuses it
+            cursor.execute(f"SET LOCAL statement_timeout = {MOST_SECONDS * 1000}")  # PgBouncer refuses it as an option
             yield cursor
     except psycopg2.OperationalError as error:
-        raise Fault(f"the database of API_BUDGET_URL cannot be asked: {error}".strip(), again=True) from None
+        raise Fault(f"the database of API_BUDGET_URL cannot be queried: {error}".strip(), again=True) from None
 
 
 class PostgresClock(AbstractClock):
-    """The clock of the database, since those of machines differ."""
+    """The clock of the database, because the clocks of machines differ."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -117,16 +117,16 @@ class PostgresClock(AbstractClock):
 
 
 class PostgresStore(StateStore):
-    """The state of a token bucket in a row of a Postgres database, for processes on several machines.
+    """The state of a token bucket in a Postgres table, for processes on several machines.
 
-    The row is that of the token, named by a hash of it, since the API grants its calls to each key.
+    There is one row per token, with a hash of it as the key, because the API limits calls per token.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self.default_clock = PostgresClock(url)
         with _asking(url) as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(1)")  # or two that make the table at once get in the way
+            cursor.execute("SELECT pg_advisory_xact_lock(1)")  # else two processes that create the table conflict
             cursor.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (key text PRIMARY KEY, state text NOT NULL)")
 
     def check(self, algorithm: Any, rates: list[Rate], now: int, weight: int) -> Any:
@@ -154,7 +154,7 @@ class PostgresStore(StateStore):
 
 
 class Budget:
-    """A token bucket in `store`: `burst` calls at once, refilled by `an_hour` each hour."""
+    """A token bucket in `store`: `burst` calls at once, refilled by `an_hour` per hour."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class Budget:
         self._one_thread = threading.Lock()
 
     async def take(self) -> None:
-        """Take one call, waiting for it if there is none."""
+        """Take one call, and wait if there is none."""
         while not self._take_one():
             try:
                 seconds = await in_thread(self._take_block) if self._is_database else self._take_block()
@@ -193,7 +193,7 @@ class Budget:
         return max(0, self._rates[0].burst - spent) + self._taken
 
     def _take_one(self) -> bool:
-        """Take one of the calls that this process has, if it has one; while others ask the store it has none."""
+        """Take a call from the block of this process; False if it is empty, or a thread is asking the store."""
         if not self._one_thread.acquire(blocking=False):
             return False
         try:
@@ -204,9 +204,9 @@ class Budget:
             self._one_thread.release()
 
     def _take_block(self) -> float:
-        """Take a block of calls where this process has none, if there is one; the seconds until there will be.
+        """Take a block of calls if this process has none left; return the seconds to wait, 0 if it has some.
 
-        Raises `Timeout` while another process has the store's file.
+        Raises `Timeout` while another process has locked the store's file.
         """
         with self._one_thread:
             if self._taken:
@@ -225,7 +225,7 @@ class Budget:
 def budget(settings: Settings) -> Budget:
     """The budget of these settings, one per process."""
     url = settings.api_budget_url.get_secret_value() if settings.api_budget_url else None
-    with _one_budget:  # a cache alone lets threads that come at the same time make one each, with a block each
+    with _one_budget:  # else threads that call this at the same time create a budget each
         return _budget(settings.dlt_data_dir, url, settings.api_calls_per_hour, settings.api_calls_burst)
 
 

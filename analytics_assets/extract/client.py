@@ -1,6 +1,6 @@
 """Requests to the API: limits on their time, size and number in flight, and retries.
 
-It knows neither resources nor tables. `faults` says which faults are retried.
+This module knows neither resources nor tables. `faults` says which faults are retried.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ from analytics_assets.tables.sync import Sync
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
-MOST_BYTES = 16 << 20  # of a body, as sent and unpacked; a page of 100 rows has some 50 kB
-MOST_HEADER_BYTES = 1 << 16  # of one header; some proxies add policies of more than the usual 8 kB
-MOST_OBJECTS = 100_000  # objects and lists in a body, of which each takes many times the memory of its text
-MOST_FAILURES = 100  # of the calls of one sync, beyond which more must work than fail
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # which a reader of JSON may ignore (RFC 8259, 8.1)
+MOST_BYTES = 16 << 20  # of a body, before and after decompression; a page of 100 rows has about 50 kB
+MOST_HEADER_BYTES = 1 << 16  # of one header; some proxies add policies beyond the usual 8 kB
+MOST_OBJECTS = 100_000  # objects and lists in a body; each takes many times the memory of its text
+MOST_FAILURES = 100  # calls of one sync; after these, a sync stops if more than half of its calls have failed
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # a JSON parser may ignore it (RFC 8259, 8.1)
 ENCODINGS = ("gzip", "deflate")
-KNOWN_ENCODINGS = (*ENCODINGS, "identity", "br", "zstd", "compress")  # others are the server's own words
+KNOWN_ENCODINGS = (*ENCODINGS, "identity", "br", "zstd", "compress")  # messages quote no others
 MOST_LAYERS = 2
 MOST_MEMBERS = 16
 GZIP = b"\x1f\x8b"
@@ -58,10 +58,10 @@ Meaning = TypeVar("Meaning")
 class Client:
     """Sends requests to the API, for one run or one question; enter it in the event loop that uses it.
 
-    The attempts, the backoff and the longest wait are dlt's own settings (`RUNTIME__REQUEST_MAX_ATTEMPTS`,
-    `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is the longest silence of a server
+    Attempts, backoff and the longest wait are dlt's own settings (`RUNTIME__REQUEST_MAX_ATTEMPTS`,
+    `RUNTIME__REQUEST_BACKOFF_FACTOR`, `RUNTIME__REQUEST_MAX_RETRY_DELAY`), and so is the timeout for a silent server
     (`RUNTIME__REQUEST_TIMEOUT`); an exchange as a whole, name lookup included, may take twice as long. Proxies and
-    certificates are those of the environment, which is read once: reading it takes longer than a request.
+    certificates come from the environment, which is read once, because that takes longer than a request.
     """
 
     def __init__(self, settings: Settings, attempts: int | None = None) -> None:
@@ -75,10 +75,10 @@ class Client:
             stop=stop_after_attempt(attempts or limits.request_max_attempts),
             retry=retry_if_exception(lambda error: isinstance(error, Fault) and error.again),
             wait=self._wait,
-            before_sleep=_note,
+            before_sleep=_count_failure,
             reraise=True,
         )
-        # As requests and dlt find them; once, since looking them up takes longer than a request.
+        # The proxy and the certificates that requests, and so dlt, would use.
         found = requests.Session().merge_environment_settings(settings.api_base_url, {}, None, None, None)
         self._proxy = _proxy(requests.utils.select_proxy(settings.api_base_url, found["proxies"]))
         trusted = found["verify"] if isinstance(found["verify"], str) else ""
@@ -94,29 +94,30 @@ class Client:
             timeout=self._limits,
             headers={"Accept": "application/json", "Accept-Encoding": ", ".join(ENCODINGS)},
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # it also unpacks what nobody asked for, if the library for that is there
+            auto_decompress=False,  # it would also accept encodings that were not requested
             max_line_size=MOST_HEADER_BYTES,
             max_field_size=MOST_HEADER_BYTES,
         )
-        self._session._retry_connection = False  # else aiohttp resends a request that was cut off, and we count one
+        self._session._retry_connection = False  # else aiohttp resends a failed request uncounted
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
     async def get(self, url: str, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
-        """The body at `url`, and what `meaning` returns for it and its origin. Only HTTP 204 has an empty body.
+        """The body at `url`, and the result of `meaning(body, origin)`. Only HTTP 204 has an empty body.
 
-        Counts calls and failures in `sync`. Raises `Fault`, or what `meaning` raises; ValueError and RecursionError
-        mean that the body is not JSON, and the request is retried.
+        Counts calls and failures in `sync`. Raises `Fault` or an error of `meaning`; a ValueError or RecursionError of
+        `meaning` says that the body is not JSON, and the request is retried.
         """
         return await self._retrying(self._once, URL(url).with_user(None), sync, meaning)
 
     async def _once(self, url: URL, sync: Sync, meaning: Callable[[bytes, str], Meaning]) -> tuple[bytes, Meaning]:
+        """One attempt of `get`, which first waits for a slot and for the budget."""
         shown = str(url)
         access.check(shown)
         async with self._slots:
-            async with self._turn:  # one task asks for all that wait; a task cancelled before that takes no call
+            async with self._turn:  # one task at a time asks; a task that is cancelled before takes no call
                 if self._budget is None:
                     self._budget = await in_thread(budget, self._settings)
                 await self._budget.take()
@@ -146,8 +147,8 @@ def _error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-def _note(state: RetryCallState) -> None:
-    """Count a failure in the sync of the call, and log that it is retried."""
+def _count_failure(state: RetryCallState) -> None:
+    """Count a failure and log the retry. Raises `Impatient` after too many failures."""
     error, (_, sync, _) = _error(state), state.args
     sync.failures += 1
     if sync.failures > max(MOST_FAILURES, sync.calls / 2):
@@ -182,7 +183,7 @@ def _unpacked(body: bytes, encoding: str, shown: str) -> bytes:
         return body
     unpacked = b""
     for _ in range(MOST_MEMBERS):  # gzip may have several members, one after the other (RFC 1952, 2.2)
-        # Some servers leave out the two bytes that `deflate` begins with (RFC 9110, 8.4.1.2), of which four bits are 8.
+        # Some servers omit the two-byte zlib header of `deflate` (RFC 9110, 8.4.1.2), which has 8 in four bits.
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS if encoding == "deflate" and body[0] & 15 != 8 else 47)
         try:
             unpacked += unpacker.decompress(body, MOST_BYTES + 1 - len(unpacked))
@@ -203,7 +204,7 @@ def _check_size(size: int, shown: str) -> None:
 
 
 def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
-    """Seconds to wait as `Retry-After` says, in seconds or as a date; None without it, or if it cannot be read."""
+    """The seconds to wait from `Retry-After`, a number or a date; None if it is missing or unreadable."""
     header = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", header):
         return float(header)
@@ -214,12 +215,12 @@ def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
 
 
 def _proxy(given: str | None) -> str | None:
-    """The URL of a proxy as the environment names it. Raises `Fault`."""
+    """The URL of the proxy that the environment names. Raises `Fault`."""
     if not given:
         return None
     try:
         proxy = URL(given if "://" in given else f"http://{given}")
-    except ValueError:  # which quotes the password
+    except ValueError:  # its message quotes the password
         what = "the address of the proxy cannot be read; write it like http://user:password@host:port"
         raise Fault(f"{what}, with / as %2F, @ as %40 and # as %23, or add the API's host to NO_PROXY") from None
     if proxy.scheme not in ("http", "https") or not proxy.host:
@@ -229,7 +230,7 @@ def _proxy(given: str | None) -> str | None:
 
 
 def _certificates(given: str) -> ssl.SSLContext:
-    """The certificate authorities to trust: those of a file or folder, else those of the system and of certifi."""
+    """The trusted certificate authorities: from a file or folder, else from the system and certifi."""
     folder, file = (given, None) if os.path.isdir(given) else (None, given or None)
     try:
         context = ssl.create_default_context(cafile=file, capath=folder)
@@ -242,7 +243,7 @@ def _certificates(given: str) -> ssl.SSLContext:
 
 
 class _Resolver(AbstractResolver):
-    """Looks names up as the system does. aiohttp's own resolver keeps the process until a name server answers."""
+    """Looks names up as the system does. aiohttp's own resolver blocks exit until a name server answers."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -1,4 +1,4 @@
-"""The faults between here and the API as data: which are retried, and the remedy that the message names."""
+"""The faults of requests as data: which are retried, and the remedy in the message."""
 
 import os
 import socket
@@ -22,25 +22,25 @@ class Fault(Exception):
 
 
 class UnexpectedAnswer(Fault):
-    """The API answered something that is not a page of rows."""
+    """The answer is not a page of rows."""
 
 
 class Impatient(Fault):
-    """The API asks for a longer wait than is acceptable, or too many calls fail."""
+    """The API asks for too long a wait, or too many calls fail."""
 
 
 class AnswerTooLarge(Fault):
-    """The answer is larger than any page of rows."""
+    """The answer exceeds the limits on a page."""
 
 
 class Kind(NamedTuple):
-    """Whether a retry may help, and the remedy or, for an error without a status, what has happened."""
+    """Whether a retry may help, and the remedy or, for an error without a status, the cause."""
 
     again: bool
     text: str = ""
 
     def beside(self, what: str) -> str:
-        """The message of a fault: `what` has happened, and the remedy if there is one."""
+        """The message of a fault: `what` happened, and the remedy if there is one."""
         return f"{what}; {self.text}" if self.text else what
 
 
@@ -55,10 +55,10 @@ STATUSES: Mapping[int, Kind] = {
     408: PASSES,
     425: PASSES,
     429: Kind(True, "if it goes on, lower API_CALLS_PER_HOUR or API_CALLS_BURST"),
-    **dict.fromkeys(range(500, 600), PASSES),  # with 52x and 530, which CDNs answer for a server behind them
-    **dict.fromkeys((501, 505, 506, 510, 511), STAYS),  # what the server does not support, or asks of a person
+    **dict.fromkeys(range(500, 600), PASSES),  # including 52x and 530, which CDNs send
+    **dict.fromkeys((501, 505, 506, 510, 511), STAYS),  # unsupported, or a login page
 }
-GONE = frozenset({404, 410})  # what a server may answer for a page after the last one
+GONE = frozenset({404, 410})  # possible statuses of a page after the last one
 
 # The first match counts. Messages show the operating system's text, but not the server's, which may quote rows.
 ERRORS: Sequence[tuple[type[BaseException], Kind]] = (
@@ -79,14 +79,14 @@ NETWORK = (aiohttp.ClientError, OSError, MemoryError)  # what the client turns i
 
 
 def of_status(status: int, url: str, asked: float | None, patience: float) -> Fault:
-    """The fault for an answer with a status of 300 or more that asks to wait `asked` seconds.
+    """The fault for a status of 300 or more; `asked` is the wait in seconds that the answer asks for, if any.
 
     An answer with `Retry-After` is retried whatever its status (RFC 9110, 10.2.3), unless the wait exceeds `patience`
     seconds.
     """
     kind = STATUSES.get(status, STAYS)
     where = f"HTTP {status} from {url}"
-    if asked is None or status < 400:  # with a redirect it is said for following that
+    if asked is None or status < 400:  # a redirect asks to wait before it is followed
         return Fault(kind.beside(where), kind.again, status)
     if asked > patience:
         wait = f"it asks to wait {asked:.0f} s, longer than {patience:.0f} s"
@@ -95,16 +95,16 @@ def of_status(status: int, url: str, asked: float | None, patience: float) -> Fa
 
 
 def of_error(error: BaseException, url: str, seconds: float) -> Fault:
-    """The fault for an exchange that ended with an error; `seconds` is the limit for an exchange."""
+    """The fault for an exchange that ended with an error; `seconds` is the time limit of an exchange."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         kind = STATUSES.get(error.status, STAYS)
         return Fault(kind.beside(f"{url}: the proxy refused (HTTP {error.status})"), kind.again)
-    links = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
-    kind = next(kind for sort, kind in ERRORS if any(isinstance(link, sort) for link in links))
+    chain = [link for link in (error, error.__cause__, getattr(error, "os_error", None)) if link]
+    kind = next(kind for error_class, kind in ERRORS if any(isinstance(link, error_class) for link in chain))
     system = getattr(error, "os_error", None) if isinstance(error, aiohttp.ClientConnectorError) else error
-    said = None
+    detail = None
     if isinstance(system, OSError) and not isinstance(system, TimeoutError):
-        # asyncio's text leaves out the reason; these two have their own numbers and text.
+        # asyncio's text omits the reason; these two have their own error numbers.
         number = None if isinstance(system, ssl.SSLError | socket.gaierror) else system.errno
-        said = os.strerror(number) if number else system.strerror
-    return Fault(f"{url}: {kind.text.format(seconds=seconds)}{f' ({said})' if said else ''}", kind.again)
+        detail = os.strerror(number) if number else system.strerror
+    return Fault(f"{url}: {kind.text.format(seconds=seconds)}{f' ({detail})' if detail else ''}", kind.again)

@@ -1,7 +1,7 @@
-"""The pages of a reading on disk: the queue between fetching and typing, and what a sync resumes from after a crash.
+"""The pages of a reading on disk: the queue between fetching and typing, and the checkpoint for resuming a sync.
 
-A page is kept as the body of its answer, uncompressed: compressing takes longer than fetching. This module knows
-neither what a page says nor whether it is still up to date.
+A page is kept as the body of its answer, uncompressed, because compressing takes longer than fetching. This module
+knows neither the contents of a page nor whether it is up to date.
 """
 
 import os
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-HEAD = struct.Struct("<dII")  # when, in seconds since 1970; length and checksum of a body
+HEAD = struct.Struct("<dII")  # time in seconds since 1970, length and checksum of a body
 
 
 class PageLog:
     """The bodies of pages 1, 2, 3 ... in `file`, in a folder of its own, each after its time, length and checksum.
 
-    A page that a crash has torn is cut off, with all after it. A log that has not grown for `seconds` counts as empty;
-    a reading may take days as long as it grows. The last page does not count as growth, since each resumed sync
-    requests it again. Logs in the neighbouring folders that have not been written to for as long are removed.
+    A page torn by a crash is cut off, with all pages after it. A log that has not grown for `seconds` counts as empty;
+    a reading may take days as long as its log grows. The last page does not count as growth, since each resumed sync
+    requests it again. Logs in the neighbouring folders that have not changed for as long are removed.
     """
 
     def __init__(self, file: Path, seconds: float) -> None:
@@ -56,8 +56,8 @@ class PageLog:
         return datetime.fromtimestamp(self._head(0)[0], UTC)
 
     def append(self, body: bytes) -> None:
-        """Add the page behind the last one."""
-        if not self._is_cut:  # only now: a log that was merely opened is left as it is
+        """Add a page after the last one."""
+        if not self._is_cut:  # not earlier: opening a log must not change it
             self.keep(len(self))
         page = HEAD.pack(time.time(), len(body), crc32(body)) + body
         if self._file.write(page) < len(page):
@@ -65,7 +65,7 @@ class PageLog:
         self._ends.append(self._ends[-1] + HEAD.size + len(body))
 
     def keep(self, pages: int) -> None:
-        """Drop what is behind so many pages."""
+        """Keep only the first `pages` pages."""
         del self._ends[pages + 1 :]
         self._file.truncate(self._ends[-1])
         self._is_cut = True
@@ -79,7 +79,7 @@ class PageLog:
         shutil.rmtree(self._folder)
 
     def _end_of_page(self, start: int) -> int | None:
-        """Where the page ends that starts there, if it is whole."""
+        """The end of the page at offset `start`; None if the page is not complete."""
         with suppress(struct.error):
             _, length, checksum = self._head(start)
             body = self._read(start + HEAD.size, length)

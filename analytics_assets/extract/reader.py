@@ -1,4 +1,4 @@
-"""Everything that one run reads: one event loop in one thread, so that waiting for the API and loading overlap.
+"""Reads all resources of a run: one event loop in one thread, so that waiting for the API and loading overlap.
 
 Resources that refer to others are read at the same time, and the others after them. So the learner of a new
 registration is always found, even if both were created during the sync. A resource is locked for other runs from the
@@ -32,14 +32,14 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     def due(self, table: Table, of_the_run: list[Table]) -> list[Table]:
-        """The tables to begin when `table` is to be loaded: at first it and all after it, later only a retried one."""
+        """The tables to begin before `table` is loaded: first it and all after it, later only a retried one."""
         if table.name in self._begun:
             return []
         is_first, self._is_first = self._is_first, False
         return of_the_run[of_the_run.index(table) :] if is_first else [table]
 
     def begin(self, table: Table, sync: Sync) -> None:
-        """Start reading the table: at once if it refers to others, else after all that were begun and do."""
+        """Start reading the table: at once if it refers to others, else after the tables that do."""
         if self._thread.ident is None:
             self._thread.start()
         loop, _, client = self._serving.result()
@@ -48,15 +48,15 @@ class Reader:
         loop.call_soon_threadsafe(reading.begin, client, before)
 
     def is_at_hand(self, table: Table) -> bool:
-        """Whether a table that was begun has been read, and is small."""
+        """Whether the table has been read to its end and fits in one batch."""
         return self._begun[table.name].is_at_hand
 
     @contextmanager
     def read(self, table: Table, passes: Callable[[Exception], bool] = lambda _: False) -> Iterator[Reading]:
         """The reading of a table that was begun. Load its batches inside; after that its pages are removed.
 
-        After an error the pages are kept for the next sync if `passes` says so of the error, and removed otherwise,
-        since they may be its cause.
+        After an error, the pages are kept for the next sync if `passes(error)`, and else removed, since they may be
+        its cause.
         """
         reading, is_kept = self._begun[table.name], True
         wait([reading.is_open])  # if this is interrupted, `close` ends the reading
@@ -75,7 +75,7 @@ class Reader:
             reading.close(is_kept)
 
     def close(self) -> None:
-        """End all readings, whatever they wait for. The pages that were read are kept for the next sync."""
+        """End all readings at once. The pages that were read are kept for the next sync."""
         if self._thread.ident is None:
             return
         if not self._serving.exception():
@@ -93,11 +93,11 @@ class Reader:
             pass  # by `close`
         except BaseException as error:
             if self._serving.done():
-                raise  # of what comes after the last reading; `threading` prints it
+                raise  # no reading can report it any more; `threading` prints it
             self._serving.set_exception(error)
 
     async def _serve(self) -> None:
-        """Keep the loop and its client until this is cancelled; then end all readings."""
+        """Run the loop with its client until cancelled, then end all readings."""
         current = asyncio.current_task()
         assert current
         async with Client(self._settings) as client:

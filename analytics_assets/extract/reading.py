@@ -1,7 +1,7 @@
-"""The pages of one resource: the order in which they are requested, where they end, and the batches made of them.
+"""The pages of one resource: the order of the requests, the last page, and the batches made of the pages.
 
-Pages go through a file. The reader's event loop appends them, however far it is ahead; one batch is typed while the one
-before it is loaded. `client` sends the requests, and `batches` types the rows.
+The reader's event loop appends pages to a file, however far it is ahead; one batch is typed while the one before it is
+loaded. `client` sends the requests, and `batches` types the rows.
 """
 
 import asyncio
@@ -33,58 +33,57 @@ from analytics_assets.tables.sync import Sync
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 10_000
-BATCH_BYTES = 16 << 20  # of pages with wide rows fewer make a batch
+BATCH_BYTES = 16 << 20  # limits the rows of a batch if they are wide
 FEWEST_AHEAD = 4
-LOCK_SECONDS = 0.1  # between two looks whether another run has ended
+LOCK_SECONDS = 0.1  # between two attempts to lock the resource
 REPORT_SECONDS = 2.0
 Page = tuple[bytes, Seen]
 
 
 class GivenUp(Fault):
-    """The run has ended before the resource could be read."""
+    """The run ended before the resource was read to its end."""
 
 
 class Reading:
     """One reading of `table` within `sync`: `begin` and `end` run in the event loop, `batch` in the thread that loads.
 
-    At most `READ_AHEAD` pages are requested at once. Requests for pages after the last one are wasted, so a first
-    reading starts with one request, then two, then four, then a quarter of the pages that have come. Where the resource
-    ended last time is known (`sync.known_pages`), all slots are used up to that page; after it, requests start slowly
-    again.
+    At most `READ_AHEAD` requests are in flight. Requests for pages after the last one are wasted, so a first reading
+    starts with one request, then two, then four, then a quarter of the pages read so far. Later readings use all slots
+    up to the last page of the sync before (`sync.known_pages`), and then start slowly again.
     """
 
     def __init__(self, table: Table, sync: Sync, settings: Settings) -> None:
         self.table, self.sync, self._settings = table, sync, settings
         self.is_open: Future[None] = Future()  # done when this run holds the lock of the resource
-        self.has_ended = threading.Event()  # set when no page will be added any more
+        self.has_ended = threading.Event()  # set when no more pages will be added
         self._ahead: dict[int, asyncio.Task[Page]] = {}
         self._last = settings.most_pages  # no page after it is requested
-        self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and if it is the last
+        self._ready: SimpleQueue[tuple[range, bool]] = SimpleQueue()  # pages of a batch, and whether it is the last
         self._structs, self._typing = Structs(table), ThreadPoolExecutor(1, "typing")
         self._next: Future[tuple[Typed, bool]]
         self._error: BaseException | None = None
         self._gave_rows = False
         self.task: asyncio.Task[None]
-        self.log: PageLog  # when it is open
+        self.log: PageLog  # once it is open
         # One thread acquires it, another releases it.
         self._lock = FileLock(settings.dlt_data_dir / f"{table.name}.lock", thread_local=False)
 
     def begin(self, client: Client, before: Sequence["Reading"]) -> None:
-        """Read the pages as soon as the readings `before` have ended."""
+        """Start reading once the readings `before` have ended."""
         self.task = asyncio.create_task(self._read(client, [reading.task for reading in before]))
         self.task.add_done_callback(self._note_end)
         self._next = self._typing.submit(self._type_next)
 
     def end(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         self.task.cancel()
 
     def close(self, is_kept: bool = True) -> None:
-        """After the reading has ended, release the resource for other runs, and remove its pages or keep them."""
+        """Release the resource for other runs after the reading has ended, and keep or remove its pages."""
         try:
             self._typing.shutdown()
             if self.is_open.done() and not self.is_open.exception():
-                # A window that was broken off is read from its beginning.
+                # An interrupted window is not resumed.
                 self.log.close() if is_kept and self.sync.window_start is None else self.log.remove()
         finally:
             self._lock.release()
@@ -147,7 +146,7 @@ class Reading:
             if seen.ids and seen.ids == previous:
                 problem = "repeats the page before it: the server seems to ignore 'page'"
                 raise UnexpectedAnswer(f"{self._url(page)} {problem}")
-            # An empty page that says nothing is the end, but not where the page before it promised more.
+            # Without `has_more`, an empty page is the end, unless the page before it promised more.
             has_more = (bool(seen.ids) or is_promised) if seen.has_more is None else seen.has_more
             previous, is_promised = seen.ids, seen.has_more is True
             self.sync.pages, self.sync.rows = page, self.sync.rows + len(seen.ids)
@@ -175,7 +174,7 @@ class Reading:
                 self._ahead[number] = asyncio.ensure_future(self._page(client, number))
 
     async def _page(self, client: Client, page: int) -> Page:
-        """One page. If it says that it is the last, or fails for good, requests for pages after it are cancelled."""
+        """One page. If it is the last or fails for good, requests for pages after it are cancelled."""
         is_last = True
         try:
             body, seen = await client.get(self._url(page), self.sync, self._look)
@@ -199,7 +198,7 @@ class Reading:
         """Use the pages of the log except the last, if the first, a middle and the last page still have the same rows.
 
         The last page may have more rows by now. If rows moved on other pages, the next full reading finds them; until
-        then nothing is inferred from their absence.
+        then no deletions are inferred.
         """
         last, resumed = len(self.log), 0
         try:
@@ -211,21 +210,21 @@ class Reading:
             else:
                 resumed = last - 1
         except Fault as fault:
-            if not (isinstance(fault, UnexpectedAnswer) or fault.status in GONE):  # as if the page were gone
+            if not (isinstance(fault, UnexpectedAnswer) or fault.status in GONE):  # these mean that the page is gone
                 raise
         if resumed:
             logger.info("%s pages of an earlier reading are used: %s", f"{resumed:,}", self._url(last))
-            self.sync.started_at = self.log.started_at  # or a window after it would miss rows created since those pages
+            self.sync.started_at = self.log.started_at  # else the next window would miss rows created since
         self.sync.resumed_pages = resumed
         self.log.keep(resumed)
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether all pages have been read and make one batch at most, so that loading need not wait."""
+        """Whether all pages have been read and fit in one batch, so that loading need not wait."""
         return self.has_ended.is_set() and self.sync.rows <= BATCH_ROWS
 
     def _type_next(self) -> tuple[Typed, bool]:
-        """The next batch, waiting for its pages, and whether it is the last. Raises what ended the reading."""
+        """Wait for the pages of the next batch and type them; True if they are the last. Raises the reading's error."""
         pages, is_last = self._ready.get()
         if self._error:
             raise self._error
@@ -233,10 +232,10 @@ class Reading:
         return typed(self._structs, self.table, bodies, pages.start, self.sync.started_at), is_last
 
     def batch(self) -> tuple[pa.Table | None, bool]:
-        """The next rows, about `BATCH_ROWS` or all that are left, waiting for them; and whether there are more.
+        """Wait for the next rows, about `BATCH_ROWS` or all that are left; also returns whether there are more.
 
-        None if no row of these can be read; but where a reading gives none at all, a table without rows at its end.
-        With the last comes the verdict, `TooFewRows` or `TooManyRejected`. Raises what ended the reading.
+        None if none of these rows can be read. A reading without any rows ends with a table without rows. Raises the
+        error that ended the reading and, for the last rows, `TooFewRows` or `TooManyRejected`.
         """
         (batch, rejected, extra_fields), is_last = self._next.result()
         if not is_last:

@@ -1,4 +1,4 @@
-"""dlt's sources of the six resources, which yield what the reader has read."""
+"""dlt's sources of the six resources, which yield the batches of their readings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from analytics_assets.tables.schema import Table, dlt_columns
 
 
 class Batches(requests.Session):
-    """Answers dlt's requests for the pages of one resource with what `reading` has read, in the API's own form."""
+    """Answers dlt's requests for pages of one resource with batches of `reading`, in the shape of the API's answers."""
 
     reading: Reading
 
@@ -55,8 +55,8 @@ class Source:
 
 
 def _loadable(batches: list[Any], _: Any = None) -> Any:
-    """The batch, if there is one. dlt cannot load a Parquet file without rows into Postgres."""
+    """The batch; without rows in another file format, since dlt cannot load an empty Parquet file into Postgres."""
     if not batches or batches[0].num_rows:
         return batches
-    # It is that of a whole reading: the hint is not for this batch alone, but for the table.
+    # The hint applies to the table, of which this is the only batch.
     return dlt.mark.with_hints(batches[0], dlt.mark.make_hints(file_format="preferred"))

@@ -1,4 +1,4 @@
-"""The fast typing: msgspec structs made from a table's declaration, for pages in which nothing is odd.
+"""Fast typing with msgspec structs made from a table's declaration, for pages with nothing odd in them.
 
 Anything odd raises, and `batches` reads the pages value by value; a property test compares the results of both.
 """
@@ -42,12 +42,12 @@ KINDS: Mapping[Type, tuple[Any, Any]] = {
     COUNT: (INTEGER | None, None),
 }
 ABSENT = Raw(b"")
-MOST_LEARNED = 200  # fields beyond the declared ones; a server with more makes up names
-ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # NUL, and halves of a character
+MOST_LEARNED = 200  # undeclared fields; a server with more invents names
+ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # escaped NUL and surrogates
 
 
 class Structs:
-    """Reads pages of one table, and learns the names of fields without a column (`learned`) as they come."""
+    """Decodes pages of one table, and learns the names of undeclared fields (`learned`) on the way."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -56,12 +56,12 @@ class Structs:
         self._build([])
 
     def decode(self, bodies: Sequence[bytes]) -> list[list[Any]]:
-        """The rows of each page. Raises ValueError where one is odd."""
+        """The rows of each page. Raises ValueError if a page is odd."""
         if any(rb"\u" in body and ODD.search(body) for body in bodies):
-            raise ValueError("to be read value by value")
+            raise ValueError("the pages must be read value by value")
         bodies = [*map(compact, bodies)]
         known = None
-        while known is not self._decoder:  # rows decoded before something was learned lack it
+        while known is not self._decoder:  # rows decoded before a field was learned lack it
             known = self._decoder
             pages = [self._decoded(body) for body in bodies]
         return pages
@@ -118,7 +118,7 @@ def _texts(values: Sequence[Raw]) -> pa.Array:
     """The JSON of values as an Arrow array, built from buffers, since a copy of each value takes twice as long."""
     ends = array("i", accumulate(map(len, values), initial=0))
     texts = pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(values)))
-    texts.validate(full=True)  # raises where one is no Unicode
+    texts.validate(full=True)  # raises if a value is not UTF-8
     return texts
 
 
@@ -128,13 +128,13 @@ def _json(values: Sequence[Raw]) -> pa.Array:
 
 
 def _object(fields: Mapping[str, Sequence[Raw]], rows: int) -> pa.Array:
-    """Per row a JSON object of the fields that it has, in the order of their names; null if it has none."""
+    """A JSON object per row of the fields that it has, sorted by name; null if it has none."""
     if not fields:
         return pa.nulls(rows, pa.string())
     parts = []
     for name, values in fields.items():
         texts, key = _texts(values), f",{msgspec.json.encode(name).decode()}:"
         parts.append(pc.if_else(pc.equal(texts, ""), "", pc.binary_join_element_wise(key, texts, "")))
-    inside = pc.binary_join_element_wise(*parts, "")  # to skip nulls, Arrow also leaves out rows that have only such
+    inside = pc.binary_join_element_wise(*parts, "")  # Arrow's "skip" of nulls would drop rows of nulls only
     joined = pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(inside, 1), "}", "")
     return pc.if_else(pc.equal(inside, ""), None, joined)

@@ -12,8 +12,8 @@ Answer = TypeVar("Answer")
 async def in_thread(work: Callable[..., Answer], *arguments: Any) -> Answer:
     """The result of `work(*arguments)`, which runs in a daemon thread.
 
-    Cancelling this does not wait for the thread, and neither does the end of the process, as it would for the threads
-    of an executor: a name server or a database may never answer.
+    Neither cancellation nor the end of the process waits for the thread, unlike for an executor's threads: a name
+    server or a database may never answer.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Answer] = loop.create_future()

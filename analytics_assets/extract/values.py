@@ -1,7 +1,7 @@
 """Converts JSON values to the type of a column. An odd value is read if it can mean only one thing, else refused.
 
-Arrow converts a whole column at once. Only if it refuses, the column is converted value by value, which accepts more
-spellings. Both give the same values.
+Arrow converts a whole column at once. If it refuses, the column is converted value by value, which accepts more
+spellings. Both return the same values.
 """
 
 import math
@@ -23,7 +23,7 @@ LEAST_MILLISECONDS = 100_000_000_000
 EPOCH_AS_TEXT = re.compile(r"-?\d{9,}(\.\d+)?")  # shorter ones are dates, such as 20220608
 ESCAPED = re.compile(r"\\(u0000|.)")
 NUL = {"\\u0000": "\\ufffd"}
-NO_VALUE = object()  # stands for what no value can be made of; no type reads it
+NO_VALUE = object()  # stands for JSON that cannot be decoded; no type reads it
 UNREADABLE = (pa.ArrowException, TypeError, ValueError, OverflowError, LookupError)
 
 
@@ -38,7 +38,7 @@ class Reader(NamedTuple):
 
 
 def decoded(value: Raw, of_type: Type | None = None) -> Any:
-    """The value of some JSON. For a JSON column, and for a value of a text column that is no text, the JSON itself."""
+    """The decoded value; the JSON itself for a JSON column, and for a text column if the value is not text."""
     if value == NULL:
         return None
     json = bytes(value)
@@ -51,7 +51,7 @@ def decoded(value: Raw, of_type: Type | None = None) -> Any:
 
 
 def kind(value: Raw) -> str:
-    """The kind of a value that cannot be read, as one word for people."""
+    """The kind of a value that cannot be read, as one word for messages."""
     text = as_text(bytes(value))
     what = text.removeprefix(f'"{MARK}')
     kinds = {"{": "dict", "[": "list", '"': "str", "\\": "str"}
@@ -64,7 +64,7 @@ def as_object(fields: Fields) -> Raw:
 
 
 def _json_text(text: str) -> str:
-    # As `_without_nul`, in JSON's spelling, where a backslash before the u may itself be behind one.
+    # Like `_without_nul` for escaped NULs; the backslash before the u may itself be escaped.
     return ESCAPED.sub(lambda escape: NUL.get(escape[0], escape[0]), text) if r"\u0000" in text else text
 
 
@@ -99,6 +99,7 @@ def _read_boolean(value: Any) -> bool:
 
 
 def _read_time(value: Any) -> datetime | None:
+    """The UTC time of ISO 8601 text, or of seconds or milliseconds since 1970; None for blank text."""
     if isinstance(value, str):
         text = value.strip().removesuffix(" UTC")
         if not text:
@@ -121,7 +122,7 @@ def _ids(values: Sequence[Any]) -> pa.Array:
 
 def _numbers(values: Sequence[Any]) -> pa.Array:
     array = pa.array(values)
-    if pc.all(pc.is_finite(array)).as_py() is False:  # Arrow refuses to ask that of what is no number
+    if pc.all(pc.is_finite(array)).as_py() is False:  # Arrow raises if they are not numbers
         raise ValueError("not all are finite")
     return array
 
@@ -132,9 +133,9 @@ def _times(values: Sequence[Any]) -> pa.Array:
     texts = pa.array([value if type(value) is str else None for value in values], pa.string())
     milliseconds = pc.if_else(pc.less(pc.abs(numbers), LEAST_MILLISECONDS), pc.multiply(numbers, 1000), numbers)
     from_numbers = pc.round(pc.multiply(milliseconds, 1000)).cast(pa.int64()).cast(TIME.arrow)
-    from_texts = pc.replace_substring(texts, " UTC", "Z").cast(TIME.arrow)  # which stands at the end only
+    from_texts = pc.replace_substring(texts, " UTC", "Z").cast(TIME.arrow)  # anywhere but at the end, the cast fails
     times = pc.coalesce(from_numbers, from_texts)
-    pc.min_max(times).as_py()  # raises where one is outside the years 1 to 9999, which no datetime can be
+    pc.min_max(times).as_py()  # raises for years outside 1 to 9999, which datetime lacks
     return times
 
 

@@ -1,6 +1,6 @@
 """From typed rows to tables.
 
-`warehouse` has the connections, the lock of a DuckDB file and dlt's pipelines; `dialect` translates this project's SQL,
-which is DuckDB's, to that of the warehouse; `statements` are the few statements that several modules send. `ledger`
-enters what a sync has loaded, and `published` makes the copy that analysts read.
+`warehouse` has the connections and dlt's pipelines, `duckdb_file` the lock of a DuckDB file, and `failures` the meaning
+of errors. `dialect` translates DuckDB's SQL, in which this project is written, to the warehouse's; `statements` has the
+SQL that several modules share. `ledger` records a loaded sync, and `published` writes the copy that analysts read.
 """

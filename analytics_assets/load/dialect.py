@@ -1,7 +1,6 @@
-"""The SQL of this project is DuckDB's; here it becomes that of the warehouse, for every statement that is sent to one.
+"""Translates every statement from DuckDB's SQL, in which this project is written, to the warehouse's dialect.
 
-Here belongs how things are spelled elsewhere. That a statement means the same on every warehouse, who writes it sees
-to: no translation can make a function of one out of what another does not have.
+Only the spelling changes. Statements must avoid functions that another warehouse lacks.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,21 +16,18 @@ from sqlglot.errors import ErrorLevel
 
 from analytics_assets.tables.schema import OWN
 
-MARK = "\0"  # stands in no SQL
-NO_COMMENTS = ("bigquery", "databricks")  # or in another form; what columns mean, `data_dictionary` says there too
+MARK = "\0"  # occurs in no SQL
+NO_COMMENTS = ("bigquery", "databricks")  # other syntax; `data_dictionary` has the descriptions
 
 
 class SqlClient:
-    """dlt's SQL client for the warehouse; but it takes DuckDB's SQL, with `?` for a parameter, whatever that speaks.
-
-    It stands in the dataset: table names need no qualifying.
-    """
+    """dlt's SQL client for the warehouse, but for DuckDB's SQL with `?` for a parameter. Table names need no schema."""
 
     def __init__(self, client: SqlClientBase[Any]) -> None:
         self._client = client
 
     def execute_sql(self, text: str, *parameters: Any) -> Sequence[Sequence[Any]] | None:
-        """The rows that a statement gives; None for one that gives none, and for several."""
+        """The rows that a statement returns; None if it returns none, or if `text` has several statements."""
         statements = self._translated(text)
         if len(statements) == 1:
             return self._client.execute_sql(statements[0], *parameters)
@@ -40,12 +36,12 @@ class SqlClient:
         return None
 
     def execute_query(self, text: str) -> AbstractContextManager[DBApiCursor]:
-        """A cursor of the database's driver over what one statement gives."""
+        """A cursor of the database's driver over the result of one statement."""
         [statement] = self._translated(text)
         return self._client.execute_query(statement)
 
     def begin_transaction(self) -> AbstractContextManager[Any]:
-        """A transaction; nothing where the warehouse makes no tables in one, as BigQuery and Databricks do not."""
+        """A transaction; none if DDL is not transactional, as on BigQuery and Databricks."""
         can = self._client.capabilities.supports_ddl_transactions
         return self._client.begin_transaction() if can else nullcontext()
 
@@ -59,10 +55,10 @@ class SqlClient:
 
 @lru_cache(maxsize=1024)
 def translated(text: str, dialect: str, fold: Callable[[str], str]) -> tuple[str, ...]:
-    """The statements of `text` in `dialect`, where a parameter (`?`) is `%s`, as dlt takes it for each.
+    """The statements of `text` in `dialect`, with `%s` for a parameter (`?`), as dlt expects.
 
-    Names are quoted, in the case that `fold` gives them, in which dlt makes its tables. Raises
-    `sqlglot.errors.UnsupportedError` for what is known to have no translation.
+    Names are quoted in the case that `fold` returns, as in tables that dlt creates. Raises
+    `sqlglot.errors.UnsupportedError` if sqlglot has no translation.
     """
     if dialect == OWN:
         return (text,)
@@ -80,5 +76,5 @@ def _translated(tree: exp.Expr, dialect: str, fold: Callable[[str], str]) -> str
     for parameter in parameters:
         parameter.replace(exp.Var(this=MARK))
     text = tree.sql(dialect, unsupported_level=ErrorLevel.RAISE, comments=False)
-    # With parameters, drivers take every other per cent sign for the beginning of one.
+    # If there are parameters, drivers read any other % as the start of one.
     return text.replace("%", "%%").replace(MARK, "%s") if parameters else text

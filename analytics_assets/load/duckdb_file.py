@@ -1,4 +1,4 @@
-"""A DuckDB file, which takes one process at a time: its lock, opening it, and keeping it open."""
+"""A DuckDB file, which only one process at a time can open: its lock, opening it, and keeping it open."""
 
 import logging
 import re
@@ -15,12 +15,12 @@ from analytics_assets.load.failures import WarehouseOpen, interrupts_heard, open
 
 logger = logging.getLogger(__name__)
 
-WAIT_SECONDS = 600.0  # for another program that has the file open
+WAIT_SECONDS = 600.0  # while another program has the file open
 
 
 @contextmanager
 def locked(lock: BaseFileLock, why: str) -> Iterator[None]:
-    """Holds a lock, which the system frees if its holder is killed."""
+    """Hold a lock, which the system releases if the process is killed."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -33,21 +33,21 @@ def locked(lock: BaseFileLock, why: str) -> Iterator[None]:
 
 
 def lock_of(file: Path) -> FileLock:
-    """The lock file beside `file`: one object per process, which knows whether the process holds it."""
+    """The lock file beside `file`: one object per process, so that it knows whether the process holds it."""
     return FileLock(f"{file}.lock", is_singleton=True)
 
 
 class DuckDbFile:
-    """The file of a warehouse; DuckDB may use `memory_limit` for it."""
+    """The file of a warehouse; `memory_limit` is the limit of DuckDB's memory."""
 
     def __init__(self, file: Path, memory_limit: str) -> None:
         self.path = file
         self._memory_limit = memory_limit
-        self._kept: list[ExitStack] = []  # what holds the file from one use to the next
+        self._kept: list[ExitStack] = []  # keep the file open between uses
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection, with the file locked for other processes; may be entered again inside."""
+        """A connection, with the file locked for other processes; reentrant."""
         with ExitStack() as stack:
             stack.enter_context(interrupts_heard())
             if not lock_of(self.path).is_locked:
@@ -66,9 +66,9 @@ class DuckDbFile:
                     self._kept.remove(stack)
 
     def release(self, *, for_good: bool = False) -> None:
-        """Close the file for other processes if it is kept open: to be called before anything that takes long.
+        """Close the file if it is kept open, so that other processes can use it; call this before slow work.
 
-        With `for_good` it is closed after each use from now on.
+        With `for_good`, it is closed after each use from now on.
         """
         for stack in self._kept:
             stack.close()
@@ -77,36 +77,36 @@ class DuckDbFile:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Holds the file locked and open: opening it again inside takes no time, where the first takes 15 ms."""
+        """Keep the file locked and open: opening it takes 15 ms, and no time while it is open."""
         with opening("duckdb"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock_of(self.path), f"another run writes to {self.path}"):
             with opening("duckdb"):
                 database = self._opened()
             with database:
-                # It holds for dlt's connections too. The default is most of the machine's memory.
+                # Also applies to dlt's connections. DuckDB's default is most of the machine's memory.
                 database.execute(f"SET GLOBAL memory_limit = '{self._memory_limit}'")
                 yield
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
-        """A connection, as soon as no other program has the file open. Raises `WarehouseOpen` after `WAIT_SECONDS`."""
+        """Connect once no other program has the file open. Raises `WarehouseOpen` after `WAIT_SECONDS`."""
 
-        def open_in(state: RetryCallState) -> str:
+        def problem(state: RetryCallState) -> str:
             holder = re.search(r"held in (.+? \(PID \d+\))", str(state.outcome and state.outcome.exception()))
             return f"{self.path} is open in {holder[1] if holder else 'another program'}"
 
-        def waits(state: RetryCallState) -> None:
+        def warn(state: RetryCallState) -> None:
             if state.attempt_number == 1:
-                logger.warning("%s; waiting up to %.0f s for it", open_in(state), WAIT_SECONDS)
+                logger.warning("%s; waiting up to %.0f s for it", problem(state), WAIT_SECONDS)
 
-        def gives_up(state: RetryCallState) -> NoReturn:
-            raise WarehouseOpen(f"{open_in(state)}; close it there, or let readers use the published copy") from None
+        def give_up(state: RetryCallState) -> NoReturn:
+            raise WarehouseOpen(f"{problem(state)}; close it there, or let readers use the published copy") from None
 
         retrying = Retrying(
             retry=retry_if_exception_message(match=r".*Could not set lock on file"),
             stop=stop_after_delay(WAIT_SECONDS),
             wait=wait_fixed(5),
-            before_sleep=waits,
-            retry_error_callback=gives_up,
+            before_sleep=warn,
+            retry_error_callback=give_up,
         )
         return retrying(duckdb.connect, str(self.path))

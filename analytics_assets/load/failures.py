@@ -1,4 +1,4 @@
-"""What an error of the warehouse means: whether another try may help, and what to do."""
+"""Errors of the warehouse: whether a retry may help, and the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class WarehouseOpen(Unavailable):
 
 @contextmanager
 def opening(kind: str) -> Iterator[None]:
-    """Turns an error of opening a warehouse of this kind into `Unavailable`, without what may hold the password."""
+    """Turn an error on opening a warehouse of this kind into `Unavailable`, without text that may hold the password."""
     try:
         yield
     except Unavailable:
@@ -36,13 +36,13 @@ def opening(kind: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise Unavailable(
-            f"the warehouse cannot be opened: {reason}; check {CREDENTIALS}, and whether it runs"
+            f"the warehouse cannot be opened: {reason}; check {CREDENTIALS}, and whether the warehouse runs"
         ) from None
 
 
 @contextmanager
 def interrupts_heard() -> Iterator[None]:
-    """Raises KeyboardInterrupt where DuckDB was interrupted during a query: it turns that into an ordinary error."""
+    """Raise KeyboardInterrupt if DuckDB was interrupted during a query; DuckDB itself raises an ordinary error."""
     try:
         yield
     except Exception as error:
@@ -55,16 +55,16 @@ def interrupts_heard() -> Iterator[None]:
 
 
 def is_operational(error: BaseException) -> bool:
-    """Whether a driver says that neither the statement nor the rows are wrong; all drivers share the class's name.
+    """Whether a driver blames neither the statement nor the rows; all drivers use the same class name for that.
 
-    Running out of memory is not among these: the next try would run out of it again.
+    Running out of memory does not count: a retry would run out of it again.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     return "OperationalError" in names and not isinstance(error, duckdb.OutOfMemoryException)
 
 
 def remedy(error: BaseException) -> str | None:
-    """What happened and what to do, for an error whose own message does not say so."""
+    """The cause and the remedy, if the error's own message does not name them."""
     if isinstance(error, duckdb.OutOfMemoryException):
         return "DuckDB needs more memory than DUCKDB_MEMORY_LIMIT allows; set it higher"
     return None

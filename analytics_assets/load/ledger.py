@@ -1,6 +1,6 @@
-"""What a complete sync leaves behind besides its rows: what it set aside, what it shows to be deleted, its own entry.
+"""What a complete sync records besides its rows: rejected rows, inferred deletions, and its entry in `syncs`.
 
-All of it is written after the load, in one transaction: a sync that got no further has no entry and infers nothing.
+All of it is written after the load, in one transaction, so an incomplete sync has no entry and infers nothing.
 """
 
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from analytics_assets.tables.sync import FEW, Sync
 
 
 class Counts(NamedTuple):
-    """Rows in the table, of these in the sync, of these deleted in all; and newly found deleted by this sync."""
+    """Rows in the table; of these in the sync, soft-deleted, and soft-deleted by this sync."""
 
     total: int
     in_sync: int
@@ -23,7 +23,7 @@ class Counts(NamedTuple):
 
 
 class LastSync(NamedTuple):
-    """What the last whole sync of a resource read, and when the last one started, whole or not; nothing before one."""
+    """Rows and pages of the last full sync of a resource, and the start of its last sync, full or by window."""
 
     row_count: int = 0
     pages: int = 0
@@ -34,23 +34,23 @@ WHOLE = "resource = ? AND window_start IS NULL ORDER BY started_at DESC LIMIT 1"
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:
-    """The last complete sync of the resource."""
+    """The last syncs of the resource in `syncs`; the defaults if none was a full sync."""
     if not exists(client, SYNCS.name):
         return LastSync()
     there = {name.lower() for name, _ in columns(client, f"SELECT * FROM {SYNCS.name}")}
-    whole = WHOLE if "window_start" in there else WHOLE.replace("window_start", "NULL")  # of an older version
+    whole = WHOLE if "window_start" in there else WHOLE.replace("window_start", "NULL")  # a table of an older version
     last = f"(SELECT max(started_at) FROM {SYNCS.name} WHERE resource = ?)"
     found = client.execute_sql(f"SELECT row_count, pages, {last} FROM {SYNCS.name} WHERE {whole}", *[table.name] * 2)
     return LastSync(*next(iter(found or []), ()))
 
 
 def least_rows(last: LastSync, shrinking_share: float) -> int:
-    """The fewest rows the next sync may have: at most that share fewer than the last, or ten."""
+    """The fewest rows the next full sync may have: this share fewer than the last one, or ten fewer."""
     return max(0, last.row_count - max(FEW, int(last.row_count * shrinking_share)))
 
 
 def held(client: SqlClient, table: Table) -> str:
-    """What the table holds now, in a sentence."""
+    """The number of rows that the table holds and their time, in a sentence."""
     if not exists(client, table.name):
         return "It has never been loaded."
     [(rows, seen)] = client.execute_sql(f"SELECT count(*), max({LAST_SEEN_AT}) FROM {table.name}") or []
@@ -59,7 +59,7 @@ def held(client: SqlClient, table: Table) -> str:
 
 
 def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
-    """Enter a sync whose rows have just been loaded."""
+    """Record a sync that has just been loaded."""
     with client.begin_transaction():
         for book in LEDGER.values():
             make(client, book)
@@ -88,11 +88,11 @@ def enter(client: SqlClient, table: Table, sync: Sync) -> Counts:
 
 
 def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
-    """Mark what neither this nor the last whole sync has seen.
+    """Soft-delete the rows that neither this nor the last full sync has seen.
 
-    One miss is not enough, because rows move between pages while a long read goes on. A row that was set aside in
-    either sync was seen; one that was set aside without its id may have been any row, so nothing is inferred then. Nor
-    is it from a resumed sync, whose pages were not read in one go.
+    One miss is not enough, because rows move between pages during a long reading. A rejected row counts as seen.
+    Nothing is inferred while a rejected row has no id, since it may be any row, nor from a resumed sync, since its
+    pages were not read in one go.
     """
     last = f"SELECT started_at, resumed_pages FROM {SYNCS.name} WHERE {WHOLE}"
     previous, resumed_pages = next(iter(client.execute_sql(last, table.name) or []), (None, 0))
@@ -108,7 +108,7 @@ def _mark_deleted(client: SqlClient, table: Table, sync: Sync) -> None:
 
 
 def _forget_rejected(client: SqlClient, table: Table, sync: Sync) -> None:
-    """Forget the rows set aside before, but for those that a window has not shown again, read or set aside."""
+    """Delete older rejected rows; after a sync by window, only those that it has read or rejected again."""
     before = f"DELETE FROM {REJECTED_ROWS.name} WHERE resource = ? AND synced_at < ?"
     if sync.window_start is None:
         client.execute_sql(before, table.name, sync.started_at)

@@ -1,8 +1,7 @@
-"""The published copy: the DuckDB file that analysts open, beside the one that loads lock.
+"""The published copy: the DuckDB file that analysts open, because loads lock the warehouse itself.
 
-What is in it follows from the declaration: the tables and views for people, without what only loading needs, and with
-personal data masked where there is a key for it; its data dictionary says what that leaves. Where the warehouse is a
-server there is no copy.
+Its contents follow from the declaration: tables and views without the columns that only loads need, and with personal
+data masked if there is a key. A warehouse on a server has no copy.
 """
 
 import logging
@@ -24,15 +23,15 @@ from analytics_assets.tables.schema import DATASET, EMAIL, PAGE, Column, Table, 
 logger = logging.getLogger(__name__)
 
 TABLES = (*RESOURCES.values(), *MARTS.values(), SYNCS)
-COPY = "published_copy"  # what the new file is called while it is filled
+COPY = "published_copy"  # name of the new database while it is filled
 Views = Callable[[Iterable[Table]], Iterable[tuple[Table, str]]]
 
 
 def publish(warehouse: Warehouse, views: Views, mode: int, key: bytes | None) -> int:
-    """Replace the published file by a copy of the warehouse, in one step; returns the number of rows in it.
+    """Replace the published file by a copy of the warehouse, in one step; return its number of rows.
 
     `mode` is the file's permission bits. With a `key`, personal data is masked. A program that has the old file open
-    keeps reading that.
+    keeps reading it.
     """
     file = warehouse.published_file
     assert file
@@ -40,7 +39,7 @@ def publish(warehouse: Warehouse, views: Views, mode: int, key: bytes | None) ->
     file.parent.mkdir(parents=True, exist_ok=True)
     with warehouse.writing() as database:
         assert database
-        fresh.unlink(missing_ok=True)  # of a run that was killed
+        fresh.unlink(missing_ok=True)  # left by a killed run
         tables, others = list(_tables(database, key)), database.execute(OTHERS_VIEWS, [DATASET]).fetchall()
         try:
             with _attached(database, fresh) as source:
@@ -53,7 +52,7 @@ def publish(warehouse: Warehouse, views: Views, mode: int, key: bytes | None) ->
                 for name, statement, comment in others:
                     _copy_view(database, name, statement, comment)
             fresh.chmod(mode)
-            # The log of a reader who was killed while it wrote; beside the new file it would keep everybody out.
+            # A WAL left by a killed program; beside it, DuckDB could not open the new file.
             file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
             fresh.replace(file)
         finally:
@@ -70,7 +69,7 @@ OTHERS_VIEWS = (
 
 
 def _tables(database: duckdb.DuckDBPyConnection, key: bytes | None) -> Iterator[Table]:
-    """The tables for readers, and of their columns those that loads have made and that masking, with a key, leaves."""
+    """The tables to publish, with the columns that exist in the warehouse and, with a key, survive masking."""
     there = set(database.execute(COLUMNS, [DATASET]).fetchall())
     for table in TABLES:
         columns = tuple(c for c in table.columns if (table.name, c.name) in there and c.name != PAGE)
@@ -82,9 +81,9 @@ def _tables(database: duckdb.DuckDBPyConnection, key: bytes | None) -> Iterator[
 
 @contextmanager
 def _attached(database: duckdb.DuckDBPyConnection, fresh: Path) -> Iterator[str]:
-    """Inside, names are looked up in the new file; gives the warehouse's dataset as it is to be written then."""
+    """Inside, names refer to the new file; yields the qualified name of the warehouse's dataset."""
     [name] = database.execute("SELECT current_database()").fetchone() or [""]
-    # The oldest format there is: a newer one is read by new versions of DuckDB only.
+    # The oldest format, which every later version of DuckDB can read.
     path = sql.Literal.string(str(fresh)).sql("duckdb")
     database.execute(f"ATTACH {path} AS {COPY} (STORAGE_VERSION 'v1.0.0')")
     try:
@@ -98,7 +97,7 @@ def _attached(database: duckdb.DuckDBPyConnection, fresh: Path) -> Iterator[str]
 
 @contextmanager
 def _transaction(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """One for many statements, each of which would else write the log of the file and wait for the disk."""
+    """One transaction for many statements; on its own, each would wait for the disk."""
     database.begin()
     try:
         yield
@@ -109,7 +108,7 @@ def _transaction(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, key: bytes | None) -> int:
-    """Make and fill one table of the copy, masked if there is a key; the number of its rows."""
+    """Create and fill one table of the copy, masked if there is a key; return its number of rows."""
     emails = table.names(EMAIL) if key else []
     values = [MASKED.format(f'"{c.name}"') if c.name in emails else f'"{c.name}"' for c in table.columns]
     database.execute(create_table(table))
@@ -122,19 +121,19 @@ def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, 
 
 
 def _copy_view(database: duckdb.DuckDBPyConnection, name: str, statement: str, comment: str | None) -> None:
-    """A view that somebody has made in the warehouse, unless it reads what is not published."""
+    """Copy a view that a user made in the warehouse, unless it reads something that is not published."""
     try:
         database.execute(statement)
     except duckdb.Error:
-        logger.warning("the view %s is not published: it reads what is not in the copy", name)
+        logger.warning("the view %s is not published: it reads a table or column that is not in the copy", name)
         return
     if comment:
         view, text = sql.to_identifier(name, quoted=True), sql.Literal.string(comment)
         database.execute(sql.Comment(this=view, kind="VIEW", expression=text).sql("duckdb"))
 
 
-# HMAC-SHA256 (RFC 2104) of the address in lower case, and its domain if it is an address. DuckDB has no HMAC; one in
-# Python would need numpy (73 MB) and 1.2 s of CPU time for 260,000 rows, where this needs 0.6.
+# HMAC-SHA256 (RFC 2104) of the lower-case address, and its domain if it is an address. DuckDB has no HMAC; one in
+# Python would need numpy (73 MB) and 1.2 s of CPU time for 260,000 rows instead of 0.6 s.
 MASKED = (
     "left(sha256($outer::BLOB || unhex(sha256($inner::BLOB || encode(lower({0}))))), 32) "
     "|| coalesce('@' || nullif(regexp_extract(lower({0}), '^[^@]+@([a-z0-9-]+(?:[.][a-z0-9-]+)+)$', 1), ''), '')"
@@ -142,7 +141,7 @@ MASKED = (
 
 
 def _pads(key: bytes) -> dict[str, bytes]:
-    """The inner and the outer key of an HMAC for a hash with blocks of 64 bytes."""
+    """The inner and the outer key of an HMAC; SHA-256 has blocks of 64 bytes."""
     block = (key if len(key) <= 64 else sha256(key).digest()).ljust(64, b"\0")
     return {"inner": bytes(byte ^ 0x36 for byte in block), "outer": bytes(byte ^ 0x5C for byte in block)}
 

@@ -1,4 +1,4 @@
-"""SQL on the tables of the warehouse that means the same on every one: what exists, and how a table is refilled."""
+"""SQL with the same meaning on every warehouse: what exists, and how a table is refilled."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from analytics_assets.tables.schema import DATASET, Table, comments, create_tabl
 
 
 def full_name(client: SqlClient, table: Table) -> str:
-    """Database, schema and table as a person writes it in a query."""
+    """Database, schema and table as written in a query."""
     return str(client.make_qualified_table_name(table.name, quote=False))
 
 
 def columns(client: SqlClient, query: str) -> list[tuple[str, Any]]:
-    """Name and type of each column that `query` gives, without running it for its rows."""
+    """Name and type of each column that `query` returns; fetches no rows."""
     with client.execute_query(f"SELECT * FROM ({query}) AS q LIMIT 0") as cursor:
         return [(name, kind) for name, kind, *_ in cursor.description]
 
 
 def exists(client: SqlClient, name: str) -> bool:
     """Whether the dataset has a table or view of this name."""
-    # In capitals, as on BigQuery, where a name is not folded.
+    # In capitals, because BigQuery is case-sensitive here.
     found = client.execute_sql(
         "SELECT 1 FROM INFORMATION_SCHEMA.TABLES WHERE table_schema = ? AND table_name = ?",
         *map(client.capabilities.casefold_identifier, (DATASET, name)),
@@ -28,18 +28,18 @@ def exists(client: SqlClient, name: str) -> bool:
 
 
 def make_dataset(client: SqlClient) -> None:
-    """Make the dataset where it is not there."""
+    """Create the dataset if it does not exist."""
     if not client.has_dataset():
         client.create_dataset()
 
 
 def comment(client: SqlClient, table: Table) -> None:
-    """Write the declared meaning of `table` and its columns into the warehouse."""
-    client.execute_sql("; ".join(comments(table)))  # many calls take longer
+    """Write the declared descriptions of `table` and its columns into the warehouse."""
+    client.execute_sql("; ".join(comments(table)))  # one call, which is faster
 
 
 def make(client: SqlClient, table: Table) -> None:
-    """Make the table where it is not there, and the columns that it did not have so far."""
+    """Create the table if it does not exist, and add the columns that it lacks."""
     client.execute_sql(create_table(table))
     there = {name for name, _ in columns(client, f"SELECT * FROM {table.name}")}
     for column in table.columns:
@@ -49,7 +49,7 @@ def make(client: SqlClient, table: Table) -> None:
 
 
 def insert(client: SqlClient, table: Table, **row: Any) -> None:
-    """Add a row to `table`. What is null is left out: the driver of BigQuery takes no null as a parameter."""
+    """Add a row to `table`. Nulls are left out, because BigQuery's driver takes no null as a parameter."""
     given = {name: value for name, value in row.items() if value is not None}
     names = ", ".join(f'"{name}"' for name in given)
     client.execute_sql(f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(given))})", *given.values())
@@ -58,7 +58,7 @@ def insert(client: SqlClient, table: Table, **row: Any) -> None:
 def make_view(client: SqlClient, view: Table, query: str) -> None:
     """Create or replace `view` with what `query` returns.
 
-    One that gives just that is left alone: to replace it is to wait for its readers, with others waiting behind.
+    A view that already returns it is left alone: replacing it would wait for readers, and make new readers wait.
     """
     as_it_is = f"SELECT * FROM {view.name}"
     with client.begin_transaction():
@@ -72,7 +72,7 @@ def make_view(client: SqlClient, view: Table, query: str) -> None:
 
 
 def _same_rows(client: SqlClient, one: str, other: str) -> bool:
-    """Whether two queries with the same columns give the same rows, but for how often."""
+    """Whether two queries with the same columns return the same set of rows."""
     differing = f"({one} EXCEPT {other}) UNION ALL ({other} EXCEPT {one})"
     return not client.execute_sql(f"SELECT 1 FROM ({differing}) AS d LIMIT 1")
 
@@ -89,7 +89,7 @@ def refill(client: SqlClient, table: Table, query: str) -> None:
             client.execute_sql(f"DROP TABLE {table.name}")
             there = False
         if there:
-            client.execute_sql(f"DELETE FROM {table.name} WHERE true")  # BigQuery wants a condition
+            client.execute_sql(f"DELETE FROM {table.name} WHERE true")  # BigQuery requires a condition
             client.execute_sql(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM ({query}) AS q")
         else:
             client.execute_sql(f"CREATE TABLE {table.name} AS SELECT {names} FROM ({query}) AS q")

@@ -26,8 +26,8 @@ from analytics_assets.tables.schema import DATASET
 class Warehouse:
     """The warehouse of these settings. Raises `WrongSetting` for a kind that dlt does not know.
 
-    Where it is a DuckDB file, `published_file` is the copy of it that analysts read. On a server they read the
-    warehouse itself, and `file` and `published_file` are None.
+    `published_file` is the copy of a DuckDB file, for analysts. On a server they read the warehouse itself, and `file`
+    and `published_file` are None.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -51,14 +51,14 @@ class Warehouse:
                 )
 
     def __str__(self) -> str:
-        """Where it is, for people: without its password."""
+        """Its location without the password."""
         return str(self._destination.configuration(self._destination.spec(), accept_partial=True))
 
     @contextmanager
     def pipeline(self, name: str) -> Iterator[dlt.Pipeline]:
-        """The empty pipeline `analytics_<name>`; the caller holds the lock of that resource.
+        """The pipeline `analytics_<name>`, without files of a killed run; the caller holds the lock of that resource.
 
-        Each resource has its own, so that a failed load does not affect the others. What a killed run left is removed.
+        Each resource has its own, so that a failed load does not affect the others.
         """
         name, folder = f"{DATASET}_{name}", self._folder / "pipelines"
         if (folder / name).exists():
@@ -71,10 +71,10 @@ class Warehouse:
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
-        """Admits one process of this machine at a time, waiting for it; may be entered again inside.
+        """Admit one process of this machine at a time; others wait. Reentrant.
 
-        Gives a connection to a DuckDB file, and None where the warehouse is a server. A server admits several writers,
-        but two that refill one mart at once fill it twice, and two first loads both create its tables.
+        Yields a connection to a DuckDB file, None on a server. A server admits several writers, but two that refill the
+        same mart at once would fill it twice, and two first loads would both create its tables.
         """
         if self._duckdb:
             with self._duckdb.writing() as database:
@@ -86,7 +86,7 @@ class Warehouse:
 
     @contextmanager
     def connection(self) -> Iterator[SqlClient]:
-        """An SQL client for the warehouse, as in `writing`. Raises `Unavailable`."""
+        """An SQL client for the warehouse, locked as in `writing`. Raises `Unavailable`."""
         with ExitStack() as stack:
             stack.enter_context(self.writing())
             with opening(self.kind):
@@ -102,7 +102,7 @@ class Warehouse:
             yield
 
     def release(self, *, for_good: bool = False) -> None:
-        """Let other processes have a DuckDB file that is kept open; `for_good` closes it after each use from now on."""
+        """Close a DuckDB file that is kept open; with `for_good`, also after each use from now on."""
         if self._duckdb:
             self._duckdb.release(for_good=for_good)
 
@@ -120,7 +120,7 @@ def _destination(kind: str, credentials: str | None) -> Destination[Any, Any]:
     except ConfigurationException:
         if issubclass(destination.spec, DuckDbClientConfiguration):
             raise
-        return destination  # `connection` says what cannot be read
+        return destination  # `connection` reports the error
     known = {name: value for name, value in found.items() if value is not None and not name.startswith("destination_")}
     return dlt.destination(kind, destination_name="warehouse", **known)
 
@@ -131,7 +131,7 @@ def _client(destination: Destination[Any, Any]) -> SqlClientBase[Any]:
     formats = client.capabilities.supported_loader_file_formats
     if select := client.capabilities.loader_file_format_selector:
         _, formats = select("parquet", formats, table_schema={"name": DATASET})
-    if "parquet" not in formats:  # dlt would load texts in a format that has no empty ones
+    if "parquet" not in formats:  # dlt would use a format in which an empty text becomes null
         kind = destination.destination_name
         raise MissingDependencyException(kind, [f"analytics-assets[{kind}]"])
     return client

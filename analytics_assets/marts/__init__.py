@@ -1,4 +1,4 @@
-"""Tables made from other tables: one SQL file per mart, and what can be read from it.
+"""Tables made from other tables: one SQL file per mart.
 
-`lineage` finds out which columns come from which; `dictionary` has the views that explain every table and sync.
+`lineage` reads the sources of each column from the SQL; `dictionary` has the views that describe columns and syncs.
 """

@@ -1,6 +1,6 @@
-"""What the warehouse says about itself: every column and where it comes from, and every sync, as views for people.
+"""The views `data_dictionary`, with every column and its source, and `sync_log`, with every sync.
 
-The views stand in the warehouse and in the published copy, and differ as those do: each describes what is beside it.
+The warehouse and the published copy each have both views, which describe the tables beside them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from analytics_assets.tables.schema import ADDED, DATASET, OWN, Column, Table
 
 
 def views(tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:
-    """Each view over `tables`, and the SQL that gives its rows; no log where there are no syncs."""
+    """Each view over `tables`, and the SQL that returns its rows; `sync_log` only if `syncs` is among them."""
     described = [*tables, DATA_DICTIONARY]
     if any(table.name == SYNCS.name for table in described):
         described.append(SYNC_LOG)

@@ -1,5 +1,5 @@
--- One row per learner whose account is not deleted, with registrations and certificates. Both are counted before the
--- join, or each registration would count once a certificate.
+-- One row per learner that is not deleted, with registrations and certificates. Both are counted before the join, or
+-- each registration would count once per certificate.
 WITH registered AS (
     SELECT
         user_id,
@@ -43,7 +43,7 @@ SELECT
     coalesce(registered.overdue, 0) AS overdue,
     coalesce(registered.at_risk, 0) AS at_risk,
     coalesce(awarded.certificates, 0) AS certificates_awarded,
-    -- Whichever there is, twice: `greatest` of a null differs between warehouses.
+    -- Neither is null if the other is not: `greatest` of a null differs between warehouses.
     greatest(coalesce(registered.last_at, awarded.last_at), coalesce(awarded.last_at, registered.last_at))
         AS last_activity_at
 FROM analytics.users

@@ -1,7 +1,7 @@
-"""Where each column of a mart comes from, read from its SQL: as data, and in words.
+"""The sources and join keys of a mart, read from its SQL: as data, and in words.
 
-This module reads the sources and the join keys, and runs nothing. It refuses a form whose sources it cannot read and
-never guesses; for some of them sqlglot by itself gives wrong answers.
+Nothing is executed. An expression with sources that cannot be read is refused, never guessed; for some expressions,
+sqlglot alone returns wrong sources.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ SCHEMA: dict[str, Any] = {
 
 
 class Unreadable(Exception):
-    """The sources of a column cannot be read from the SQL; the message names mart, column and form."""
+    """The sources of a column cannot be read from the SQL; the message names mart, column and expression."""
 
 
 class Source(NamedTuple):
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Lineage:
-    """What the SQL of one mart reads: its tables, the sources of each column, and the pairs of keys that joins match.
+    """What a mart's SQL reads: its tables, the sources of each column, and the pairs of keys that joins match.
 
     The second key of a pair is a column of the joined table.
     """
@@ -60,7 +60,7 @@ class Lineage:
         return replace(self.table, columns=tuple(columns))
 
     def origin(self, column: str) -> str:
-        """The sources in words, and the keys by which their tables were joined."""
+        """The sources in words, with the keys by which their tables are joined."""
         sources = self.columns[column]
         tables = {source.table for source in sources}
         # The key that refers to the other table, `user_id`, says more than the `id` that every table has.
@@ -105,7 +105,7 @@ def read(table: Table, query: str) -> Lineage:
         raise Unreadable(f"{table.name}: {error}") from None
     scope = build_scope(tree)
     if scope is None:
-        raise Unreadable(f"{table.name}: it is no SELECT")
+        raise Unreadable(f"{table.name}: it is not a SELECT")
     _read_row_counts_as_keys(scope)
     columns = {column.name: _sources(scope, column.name, table) for column in table.columns}
     found = (source for inner in scope.traverse() for source in inner.sources.values())
@@ -122,7 +122,7 @@ def _refuse_what_is_misread(table: Table, tree: exp.Expr) -> None:
 
 
 def _read_row_counts_as_keys(scope: Scope) -> None:
-    """Have `count(*)` count the key of each table in its FROM, and the first column of each subquery there."""
+    """Make `count(*)` count the key of each table in its FROM, and the first column of each subquery there."""
 
     def key(source: exp.Table | Scope) -> str | None:
         if isinstance(source, exp.Table):
@@ -143,7 +143,7 @@ def _sources(scope: Scope, column: str, table: Table) -> list[Source]:
     try:
         root = lineage(column, scope.expression, scope=scope, dialect="duckdb", copy=False, trim_selects=False)
     except (SqlglotError, ValueError):
-        raise Unreadable(f"{name}: the SQL gives no such column") from None
+        raise Unreadable(f"{name}: the SQL returns no such column") from None
     found = set()
     for leaf in root.walk():
         if isinstance(leaf.expression, exp.Table):
@@ -152,7 +152,7 @@ def _sources(scope: Scope, column: str, table: Table) -> list[Source]:
                 raise Unreadable(f"{name}: it is made from {source}, which is not declared")
             found.add(source)
     if not found:
-        raise Unreadable(f"{name}: it is made from no column of a table: {root.expression.sql('duckdb')}")
+        raise Unreadable(f"{name}: it has no column of a table as a source: {root.expression.sql('duckdb')}")
     return sorted(found)
 
 

@@ -42,7 +42,7 @@ SELECT
     registered.is_completed,
     registered.pass_status,
     registered.status,
-    -- Between dates, not times, whose difference in days is not the same on every warehouse.
+    -- Between dates: the difference of two times in days differs between warehouses.
     date_diff(
         'day',
         cast(registered.created_at AT TIME ZONE 'UTC' AS date),

@@ -1,4 +1,4 @@
--- One row per training that is not deleted, with what came of the registrations for it.
+-- One row per training that is not deleted, with the outcomes of its registrations.
 WITH registered AS (
     SELECT
         training_id,
@@ -8,7 +8,7 @@ WITH registered AS (
         completed_at,
         score,
         days_to_complete,
-        -- Where a value stands among those of its training: a median is spelled differently everywhere, or missing.
+        -- Ranks within the training, for the medians: `median` is missing or spelled differently on other warehouses.
         count(score) OVER (PARTITION BY training_id) AS scores,
         row_number() OVER (PARTITION BY training_id ORDER BY score NULLS LAST) AS score_rank,
         count(days_to_complete) OVER (PARTITION BY training_id) AS durations,
@@ -29,9 +29,9 @@ SELECT
         AS completion_rate,
     cast(avg(CASE lower(registered.pass_status) WHEN 'passed' THEN 1.0 WHEN 'failed' THEN 0.0 END) AS double)
         AS pass_rate,
-    -- Not `avg`, which on Postgres fails for numbers whose squares are too large.
+    -- Not `avg`, which on Postgres overflows if the square of a number does.
     sum(registered.score) / count(registered.score) AS mean_score,
-    -- The mean of the one or two in the middle.
+    -- The mean of the one or two middle values.
     avg(CASE WHEN 2 * score_rank BETWEEN scores AND scores + 2 THEN score END) AS median_score,
     cast(avg(CASE WHEN 2 * duration_rank BETWEEN durations AND durations + 2 THEN days_to_complete END) AS double)
         AS median_days_to_complete,

@@ -1,11 +1,11 @@
-"""One reading of one resource: its limits, its counts, and the decision whether it may be loaded."""
+"""One sync of one resource: its limits, its counts, and the decision whether it may be loaded."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-FEW = 10  # rows that may be missing or unreadable whatever their share
+FEW = 10  # missing or unreadable rows that are accepted whatever their share
 
 
 class Rejected(NamedTuple):
@@ -18,7 +18,7 @@ class Rejected(NamedTuple):
 
 
 class Unbelievable(Exception):
-    """What the API returned must not be loaded."""
+    """The rows that the API returned must not be loaded."""
 
 
 class TooManyRejected(Unbelievable):
@@ -31,13 +31,12 @@ class TooFewRows(Unbelievable):
 
 @dataclass
 class Sync:
-    """One reading of one resource: when it started, what it may do without, and what it took so far.
+    """One sync of one resource: its start, its limits, and its counts so far.
 
-    With `window_start` only the rows are read that the API dates from there to `started_at`, else all of them.
-    `known_pages` is where the resource ended last time; `resumed_pages` had been read by a sync that was broken off,
-    when that started: what is read now began at `began_at`. Fewer rows than `least_rows`, where all are read, are
-    `TooFewRows`, a larger share of unreadable rows than `rejected_share` (and more than ten) `TooManyRejected`; both
-    before anything is loaded. Of the `calls`, `failures` were tried again.
+    With `window_start`, only rows that the API dates between it and `started_at` are read, else all rows. `known_pages`
+    is the number of pages of the last full sync. A sync that resumes another one has `resumed_pages` of it and its
+    `started_at`; `began_at` is its own start. A full sync must have `least_rows`; at most `rejected_share` of the rows
+    (or ten) may be unreadable. Of the `calls`, `failures` were retried.
     """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -56,10 +55,10 @@ class Sync:
     filled: set[str] = field(default_factory=set)
 
     def finish(self) -> None:
-        """Raise where what was read must not be loaded."""
+        """Raise `TooFewRows` or `TooManyRejected` if the rows must not be loaded."""
         if self.window_start is None and self.rows < self.least_rows:
             raise TooFewRows(
-                f"the API gave {self.rows} rows, and {self.least_rows} at least were expected after the last sync; if "
+                f"the API returned {self.rows} rows; at least {self.least_rows} were expected after the last sync; if "
                 "that is right, accept it once: accept_fewer_rows: true in the configuration of its op (launchpad), or "
                 "ACCEPT_FEWER_ROWS=true for a whole `make run`"
             )

@@ -138,7 +138,7 @@ def test_a_resource_that_fails_again_and_again_is_asked_for_less_often(
         assert not run(instance, tick()).success
     waiting = tick()
     assert isinstance(waiting, dg.SkipReason)
-    assert waiting.skip_message == "No new rows; users: 2 syncs have failed; the next is asked for 300 s after the last"
+    assert waiting.skip_message == "No new rows; users: 2 syncs have failed; the next is requested 300 s after the last"
 
 
 def test_a_resource_that_is_being_synced_is_said_to_be(
@@ -245,7 +245,7 @@ def test_a_failed_run_is_reported(
         run = report(instance, result)
     [message] = messages
     assert message.startswith(f"Run {run.run_id[:8]} of analytics_job failed.\nusers was not loaded: HTTP 404 from")
-    assert message.endswith("It has never been loaded. Materialize it again once that is settled.")
+    assert message.endswith("It has never been loaded. Materialize it again once that is fixed.")
 
 
 def test_a_broken_webhook_does_not_give_its_address_away(

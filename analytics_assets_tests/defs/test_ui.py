@@ -277,7 +277,7 @@ def test_a_failed_resource_says_why(page: Page, ui: Ui) -> None:
     )
     expect(told.first).to_be_visible()
     expect(told.first).to_contain_text("The table still holds 400 rows")
-    expect(told.first).to_contain_text("Materialize it again once that is settled.")
+    expect(told.first).to_contain_text("Materialize it again once that is fixed.")
     assert {name for name, made_by in newest(ui).items() if made_by == run} == {*RESOURCES, ALONE} - {"users"}
     settled(ui, *(name for name in ASSETS if name != "users"), since=before)
 

@@ -199,7 +199,7 @@ def test_a_field_whose_name_is_no_text_sets_its_row_aside(row: dict[str, Any], k
     """Nothing else of the row is looked at but its id, which tells whether the row still is there."""
     batch, [rejected], extra_fields = both(REGISTRATIONS, [{"id": 1, "score": 3}, {"score": "a", **row}])
     assert batch["id"].to_pylist() == ["1"]
-    assert (rejected.id, rejected.reason) == (key, "the name of a field is no text")
+    assert (rejected.id, rejected.reason) == (key, "the name of a field is not text")
     assert json.loads(rejected.row) == {"score": "a", **row}
     assert not extra_fields
 
@@ -234,7 +234,7 @@ def test_too_many_unreadable_rows_are_refused(api: ContractApi, monkeypatch: pyt
 def test_far_fewer_rows_are_refused(api: ContractApi) -> None:
     """A reading with fewer rows than the least that is expected is refused at its end."""
     serve(api, [{"id": 1}, {"id": 2}])
-    fewer = pytest.raises(TooFewRows, match="gave 2 rows, and 3 at least were expected")
+    fewer = pytest.raises(TooFewRows, match="returned 2 rows; at least 3 were expected")
     with reading(Sync(least_rows=3)) as begun, fewer:
         begun.batch()
 

@@ -247,7 +247,7 @@ def test_a_damaged_file_starts_the_budget_anew(tmp_path: Path, left: str) -> Non
 def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A database that is away for a while is no other error than an API that is; the message holds no password."""
     monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me:secret@/none?host={tmp_path}")
-    with pytest.raises(Fault, match="the database of API_BUDGET_URL cannot be asked") as raised:
+    with pytest.raises(Fault, match="the database of API_BUDGET_URL cannot be queried") as raised:
         budget(configured())
     assert raised.value.again
     assert "secret" not in str(raised.value)
@@ -325,7 +325,7 @@ def test_what_is_loaded_stays_so_where_it_cannot_be_described(
     api.rows["users"] = [{"id": 1}]
     api.always["users"] = answer
     [failure] = materialize("users").get_step_failure_events()
-    assert "users was loaded, but what it holds could not be described: " in failure_text(failure)
+    assert "users was loaded, but its metadata could not be read: " in failure_text(failure)
     assert query("SELECT row_count FROM syncs") == [(1,)]
     with closing(page_log(configured(), RESOURCES["users"])) as log:
         assert not len(log)

@@ -119,7 +119,7 @@ def test_what_is_no_object_among_rows_is_set_aside(api: ContractApi, materialize
     api.rows["users"] = [{"id": 1}, None, {"id": 2}, "text", [3]]
     assert materialize("users").success
     assert query("SELECT id FROM users ORDER BY id") == [("1",), ("2",)]
-    assert query("SELECT DISTINCT reason FROM rejected_rows") == [("it is no object",)]
+    assert query("SELECT DISTINCT reason FROM rejected_rows") == [("it is not an object",)]
     assert {row for (row,) in query('SELECT "row" FROM rejected_rows')} == {"null", '"text"', "[3]"}
 
 
@@ -164,7 +164,7 @@ def test_a_resource_that_has_shrunk_is_accepted_once(api: ContractApi, materiali
     materialize("users")
     api.rows["users"] = []
     message = failure_of(materialize("users"))
-    assert "the API gave 0 rows, and 80 at least were expected after the last sync" in message
+    assert "the API returned 0 rows; at least 80 were expected after the last sync" in message
     assert "accept_fewer_rows" in message
     assert query("SELECT count(*) FROM syncs") == [(1,)]
     accepting = {"ops": {"users": {"config": {"accept_fewer_rows": True}}}}

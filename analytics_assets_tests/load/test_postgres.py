@@ -195,7 +195,7 @@ DEFINED = "; ".join(
         "graph = d.defs.resolve_asset_graph()",
         "print(*sorted(key.to_user_string() for key in graph.get_all_asset_keys()))",
         "print(*{kind for key in graph.get_all_asset_keys() for kind in graph.get(key).kinds})",
-        "print(graph.get(d.ingestion.assets[0].key).metadata['read_it'].value)",
+        "print(graph.get(d.dg.AssetKey('users')).metadata['read_it'].value)",
         "print('psycopg2' in sys.modules or 'adbc_driver_manager' in sys.modules)",
     ]
 )

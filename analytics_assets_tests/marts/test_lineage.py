@@ -86,11 +86,11 @@ def test_the_rows_of_a_join_are_counted_by_the_keys_of_its_tables() -> None:
         ("SELECT t.nmae AS a FROM analytics.trainings AS t", "mart.*nmae"),
         ("SELECT id AS a FROM analytics.trainings, analytics.users", "mart: Column 'id' could not be resolved"),
         ("SELECT a FROM analytics.tranings", "mart.*"),
-        ("SELECT name AS b FROM analytics.trainings", "mart.a: the SQL gives no such column"),
-        ("SELECT count(*) AS a FROM range(9)", "mart.a: it is made from no column of a table: "),
-        ("SELECT sum(1) AS a FROM analytics.trainings", r"mart.a: it is made from no column of a table: SUM\(1\)"),
+        ("SELECT name AS b FROM analytics.trainings", "mart.a: the SQL returns no such column"),
+        ("SELECT count(*) AS a FROM range(9)", "mart.a: it has no column of a table as a source: "),
+        ("SELECT sum(1) AS a FROM analytics.trainings", r"mart.a: it has no column of a table as a source: SUM\(1\)"),
         ("SELECT name AS a FROM", "mart: "),
-        ("PIVOT analytics.trainings ON type USING count(id)", "mart: it is no SELECT"),
+        ("PIVOT analytics.trainings ON type USING count(id)", "mart: it is not a SELECT"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(query: str, message: str) -> None:
