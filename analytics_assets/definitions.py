@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from analytics_assets.defs import automation, checks, ingestion, marts, reference, resources, sensors, trust
+from analytics_assets.defs import automation, checks, dagster_resources, ingestion, marts, reference, sensors, trust
 from analytics_assets.defs.checked import checked
 from analytics_assets.load.warehouse import Warehouse
 
@@ -10,12 +10,12 @@ settings = checked()
 warehouse = Warehouse(settings)
 defs = dg.Definitions(
     assets=trust.trusted(
-        [*ingestion.assets(settings), *marts.assets(warehouse), *reference.assets(warehouse)], settings
+        [*ingestion.assets(settings, warehouse), *marts.assets(warehouse), *reference.assets(warehouse)], settings
     ),
     asset_checks=checks.checks,
     jobs=automation.jobs(settings),
     schedules=automation.schedules(settings),
     sensors=sensors.sensors(settings),
-    resources=resources.RESOURCES,
+    resources=dagster_resources.DAGSTER_RESOURCES,
     executor=dg.in_process_executor,  # one import of the stack per run, and no writer that outlives it
 )

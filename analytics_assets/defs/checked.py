@@ -3,7 +3,7 @@
 import dagster as dg
 
 from analytics_assets import settings
-from analytics_assets.extract import budget
+from analytics_assets.extract import budget_database
 from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.settings import Settings, WrongSetting
 
@@ -16,6 +16,6 @@ def checked() -> Settings:
     except dg.DagsterInvalidDefinitionError:
         raise WrongSetting(f"NIGHTLY_CRON is {given.nightly_cron!r}, and must be five fields like 0 2 * * *") from None
     if given.api_budget_url:
-        budget.check(given.api_budget_url.get_secret_value())
+        budget_database.check(given.api_budget_url.get_secret_value())
     Warehouse(given)
     return given

@@ -34,20 +34,21 @@ class Translator(DagsterDltTranslator):
     """Makes the asset spec of a resource; dagster-dlt's own translator would invent an upstream asset."""
 
     settings: Settings
+    warehouse: Warehouse
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
         table = RESOURCES[data.resource.name]
-        spec = asset_spec(table, API_GROUP, "dlt", Warehouse(self.settings))
+        spec = asset_spec(table, API_GROUP, "dlt", self.warehouse)
         has_window = table.name in self.settings.api_windows
         return spec.replace_attributes(description=f"{spec.description} {WINDOWED}") if has_window else spec
 
 
-def assets(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+def assets(settings: Settings, warehouse: Warehouse) -> Sequence[dg.AssetsDefinition]:
     """An asset per resource."""
-    return [_asset(table, settings) for table in RESOURCES.values()]
+    return [_asset(table, settings, warehouse) for table in RESOURCES.values()]
 
 
-def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
+def _asset(table: Table, settings: Settings, warehouse: Warehouse) -> dg.AssetsDefinition:
     source = Source(table, settings)
 
     # No pipeline here: creating one writes to the disk, and importing must not.
@@ -56,7 +57,7 @@ def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
         dlt_pipeline=cast(Pipeline, None),
         name=table.name,
         op_tags={"dagster/priority": str(int(table.refers))},  # the order in which `reader` reads
-        dagster_dlt_translator=Translator(settings),
+        dagster_dlt_translator=Translator(settings, warehouse),
     )
     def load(
         context: dg.AssetExecutionContext,
@@ -69,7 +70,7 @@ def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
             before = history.last_materialization(context.instance, table.name)
             with warehouse.connection() as client:
                 known["held"] = ledger.held(client, table)
-                for due in reader.due(table, run_plan.resources(context)):
+                for due in reader.due(table, run_plan.tables_due(context)):
                     last = ledger.last_sync(client, due)
                     reader.begin(due, run_plan.sync(context, due, settings, last))
             if not reader.is_at_hand(table):

@@ -28,7 +28,7 @@ class SyncConfig(dg.Config):
     )
 
 
-def resources(context: dg.AssetExecutionContext) -> list[Table]:
+def tables_due(context: dg.AssetExecutionContext) -> list[Table]:
     """The resources that the run loads, in loading order."""
     steps = context.run.step_keys_to_execute  # fewer if a run is re-executed from failure
     names = [node.name for node in context.job_def.nodes_in_topological_order if node.name in RESOURCES]

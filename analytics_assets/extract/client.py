@@ -5,20 +5,14 @@ This module knows neither resources nor tables. `faults` says which faults are r
 
 import asyncio
 import logging
-import os
 import re
-import socket
-import ssl
 import time
-import zlib
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Self, TypeVar
 
 import aiohttp
-import certifi
 import requests
-from aiohttp.abc import AbstractResolver, ResolveResult
 from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.specs import RuntimeConfiguration
 from tenacity import (
@@ -32,8 +26,10 @@ from tenacity import (
 from yarl import URL
 
 from analytics_assets.extract import access, faults
+from analytics_assets.extract.body import ENCODINGS, body_of
 from analytics_assets.extract.budget import Budget, budget
-from analytics_assets.extract.faults import AnswerTooLarge, Fault, Impatient
+from analytics_assets.extract.faults import Fault, Impatient
+from analytics_assets.extract.network import Resolver, certificates, proxy_url
 from analytics_assets.extract.threads import in_thread
 from analytics_assets.settings import Settings
 from analytics_assets.tables.sync import Sync
@@ -41,17 +37,8 @@ from analytics_assets.tables.sync import Sync
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
-MOST_BYTES = 16 << 20  # of a body, before and after decompression; a page of 100 rows has about 50 kB
 MOST_HEADER_BYTES = 1 << 16  # of one header; some proxies add policies beyond the usual 8 kB
-MOST_OBJECTS = 100_000  # objects and lists in a body; each takes many times the memory of its text
 MOST_FAILURES = 100  # calls of one sync; after these, a sync stops if more than half of its calls have failed
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # a JSON parser may ignore it (RFC 8259, 8.1)
-ENCODINGS = ("gzip", "deflate")
-KNOWN_ENCODINGS = (*ENCODINGS, "identity", "br", "zstd", "compress")  # messages quote no others
-MOST_LAYERS = 2
-MOST_MEMBERS = 16
-GZIP = b"\x1f\x8b"
-SMALLER = "ask for fewer rows at once: API_PAGE_SIZE"
 Meaning = TypeVar("Meaning")
 
 
@@ -80,9 +67,9 @@ class Client:
         )
         # The proxy and the certificates that requests, and so dlt, would use.
         found = requests.Session().merge_environment_settings(settings.api_base_url, {}, None, None, None)
-        self._proxy = _proxy(requests.utils.select_proxy(settings.api_base_url, found["proxies"]))
+        self._proxy = proxy_url(requests.utils.select_proxy(settings.api_base_url, found["proxies"]))
         trusted = found["verify"] if isinstance(found["verify"], str) else ""
-        self._certificates = _certificates(trusted) if settings.api_base_url.startswith("https:") else True
+        self._certificates = certificates(trusted) if settings.api_base_url.startswith("https:") else True
         self._settings, self._in_flight = settings, settings.read_ahead
         self._slots = asyncio.Semaphore(self._in_flight)
         self._budget: Budget | None = None
@@ -90,7 +77,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._in_flight, resolver=_Resolver(), ssl=self._certificates),
+            connector=aiohttp.TCPConnector(limit=self._in_flight, resolver=Resolver(), ssl=self._certificates),
             timeout=self._limits,
             headers={"Accept": "application/json", "Accept-Encoding": ", ".join(ENCODINGS)},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -127,7 +114,7 @@ class Client:
                 async with self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False) as answer:
                     if answer.status >= 300:
                         raise faults.of_status(answer.status, shown, _asked_wait(answer), self._patience)
-                    body = await _body(answer, shown)
+                    body = await body_of(answer, shown)
             except faults.NETWORK as error:
                 raise faults.of_error(error, shown, self._seconds) from None
         where = f"HTTP {answer.status} from {shown}"
@@ -156,53 +143,6 @@ def _count_failure(state: RetryCallState) -> None:
     logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
 
 
-async def _body(answer: aiohttp.ClientResponse, shown: str) -> bytes:
-    """Read the body of an answer and decode it as its `Content-Encoding` says."""
-    named = ",".join(answer.headers.getall("Content-Encoding", ())).lower().split(",")
-    packed = [name.strip().removeprefix("x-") for name in named if name.strip()]  # the old names (RFC 9110, 8.4.1)
-    if len(packed) > MOST_LAYERS or any(name not in (*ENCODINGS, "identity") for name in packed):
-        names = ", ".join(name if name in KNOWN_ENCODINGS else "something unknown" for name in packed[:MOST_LAYERS])
-        raise Fault(f"{shown}: the body is encoded as {names}, which was not asked for")
-    chunks, size = [], 0
-    async for chunk in answer.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        _check_size(size, shown)
-    body = b"".join(chunks)
-    for name in reversed(packed):
-        body = _unpacked(body, name, shown)
-    body = body.removeprefix(BYTE_ORDER_MARK)
-    if len(body) > MOST_OBJECTS and body.count(b"{") + body.count(b"[") > MOST_OBJECTS:
-        raise AnswerTooLarge(f"{shown}: the body holds more than {MOST_OBJECTS:,} objects and lists; {SMALLER}")
-    return body
-
-
-def _unpacked(body: bytes, encoding: str, shown: str) -> bytes:
-    """The decoded body. Raises `AnswerTooLarge` as soon as it exceeds the limit."""
-    if encoding == "identity" or not body:
-        return body
-    unpacked = b""
-    for _ in range(MOST_MEMBERS):  # gzip may have several members, one after the other (RFC 1952, 2.2)
-        # Some servers omit the two-byte zlib header of `deflate` (RFC 9110, 8.4.1.2), which has 8 in four bits.
-        unpacker = zlib.decompressobj(-zlib.MAX_WBITS if encoding == "deflate" and body[0] & 15 != 8 else 47)
-        try:
-            unpacked += unpacker.decompress(body, MOST_BYTES + 1 - len(unpacked))
-        except zlib.error as error:
-            raise Fault(f"{shown}: the body cannot be unpacked ({error})", again=True) from None
-        _check_size(len(unpacked), shown)
-        if not unpacker.eof:
-            raise Fault(f"{shown}: the body was cut short", again=True)
-        body = unpacker.unused_data
-        if not body.startswith(GZIP):
-            return unpacked
-    raise Fault(f"{shown}: the body is packed in more than {MOST_MEMBERS} parts", again=True)
-
-
-def _check_size(size: int, shown: str) -> None:
-    if size > MOST_BYTES:
-        raise AnswerTooLarge(f"{shown}: the body is larger than {MOST_BYTES >> 20} MB; {SMALLER}")
-
-
 def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
     """The seconds to wait from `Retry-After`, a number or a date; None if it is missing or unreadable."""
     header = answer.headers.get("Retry-After", "").strip()
@@ -212,49 +152,3 @@ def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
         return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _proxy(given: str | None) -> str | None:
-    """The URL of the proxy that the environment names. Raises `Fault`."""
-    if not given:
-        return None
-    try:
-        proxy = URL(given if "://" in given else f"http://{given}")
-    except ValueError:  # its message quotes the password
-        what = "the address of the proxy cannot be read; write it like http://user:password@host:port"
-        raise Fault(f"{what}, with / as %2F, @ as %40 and # as %23, or add the API's host to NO_PROXY") from None
-    if proxy.scheme not in ("http", "https") or not proxy.host:
-        what = f"the proxy {proxy.scheme}://{proxy.host or ''} does not speak HTTP"
-        raise Fault(f"{what}; name another, or add the API's host to NO_PROXY")
-    return str(proxy)
-
-
-def _certificates(given: str) -> ssl.SSLContext:
-    """The trusted certificate authorities: from a file or folder, else from the system and certifi."""
-    folder, file = (given, None) if os.path.isdir(given) else (None, given or None)
-    try:
-        context = ssl.create_default_context(cafile=file, capath=folder)
-    except OSError as error:
-        what = f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names {given}, which holds no certificates"
-        raise Fault(f"{what} ({error.strerror})") from None
-    if not given:
-        context.load_verify_locations(certifi.where())
-    return context
-
-
-class _Resolver(AbstractResolver):
-    """Looks names up as the system does. aiohttp's own resolver blocks exit until a name server answers."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await in_thread(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        return [
-            ResolveResult(
-                hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST
-            )
-            for kind, _, proto, _, address in found
-        ]
-
-    async def close(self) -> None:
-        """There is nothing to close."""

@@ -52,11 +52,11 @@ class Reader:
         return self._begun[table.name].is_at_hand
 
     @contextmanager
-    def read(self, table: Table, passes: Callable[[Exception], bool] = lambda _: False) -> Iterator[Reading]:
+    def read(self, table: Table, spares_pages: Callable[[Exception], bool] = lambda _: False) -> Iterator[Reading]:
         """The reading of a table that was begun. Load its batches inside; after that its pages are removed.
 
-        After an error, the pages are kept for the next sync if `passes(error)`, and else removed, since they may be
-        its cause.
+        After an error, the pages are kept for the next sync if `spares_pages(error)`, and else removed, since they may
+        be its cause.
         """
         reading, is_kept = self._begun[table.name], True
         wait([reading.is_open])  # if this is interrupted, `close` ends the reading
@@ -66,7 +66,7 @@ class Reader:
             yield reading
             is_kept = False
         except Exception as error:
-            is_kept = passes(error)
+            is_kept = spares_pages(error)
             raise
         finally:
             if not reading.has_ended.is_set():

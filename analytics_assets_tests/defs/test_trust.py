@@ -43,7 +43,7 @@ def test_the_grain_stands_above_the_columns() -> None:
 
 def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the repository's address an asset leads to the files that make it; without it to none."""
-    [users, *_] = [a for a in ingestion.assets(configured()) if a.key.path == ["users"]]
+    [users, *_] = [a for a in ingestion.assets(configured(), warehouse()) if a.key.path == ["users"]]
     for address, links in (("", []), ("https://git.example/blob/main/", ["extract/source.py", "tables/resources.py"])):
         monkeypatch.setenv("REPOSITORY_URL", address)
         [asset] = trust.trusted([users], configured())
@@ -55,7 +55,7 @@ def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) ->
 def test_every_link_leads_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each asset has a link to what makes it, and none to what is not there."""
     monkeypatch.setenv("REPOSITORY_URL", CHECKOUT.as_uri())
-    made = [*ingestion.assets(configured()), *marts.assets(warehouse()), *reference.assets(warehouse())]
+    made = [*ingestion.assets(configured(), warehouse()), *marts.assets(warehouse()), *reference.assets(warehouse())]
     for asset in trust.trusted(made, configured()):
         for spec in asset.specs:
             references = spec.metadata["dagster/code_references"].code_references

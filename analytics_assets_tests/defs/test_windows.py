@@ -23,8 +23,8 @@ from analytics_assets import settings
 from analytics_assets.defs import run_plan
 from analytics_assets.defs.automation import jobs, schedules
 from analytics_assets.defs.checked import checked
+from analytics_assets.defs.dagster_resources import DAGSTER_RESOURCES
 from analytics_assets.defs.ingestion import assets
-from analytics_assets.defs.resources import RESOURCES as GIVEN
 from analytics_assets.defs.sensors import look_for_new_rows
 from analytics_assets.extract.api import page_url
 from analytics_assets.sample_api.process import running
@@ -59,11 +59,11 @@ def windows(api: ContractApi, each_warehouse: str, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def sync(instance: dg.DagsterInstance) -> Metadata:
     """Syncs `users`, without its checks, and gives what is noted of it."""
-    users = next(asset for asset in assets(configured()) if asset.key == dg.AssetKey("users"))
+    users = next(asset for asset in assets(configured(), warehouse()) if asset.key == dg.AssetKey("users"))
 
     def run(*, whole: bool = False) -> dict[str, Any]:
         config = QUIET | (WHOLE if whole else {})
-        result = dg.materialize([users], config, instance, GIVEN)
+        result = dg.materialize([users], config, instance, DAGSTER_RESOURCES)
         assert result.success
         [event] = result.get_asset_materialization_events()
         return {name: value.value for name, value in event.materialization.metadata.items()}
@@ -319,7 +319,9 @@ def test_what_the_reconciliation_asks_for_is_read_whole(
     sync()
     sync()
     schedule, job = schedules(configured())[1], jobs(configured())[-1]
-    there = dg.Definitions(assets(configured()), jobs=[job], resources=GIVEN, executor=dg.in_process_executor)
+    there = dg.Definitions(
+        assets(configured(), warehouse()), jobs=[job], resources=DAGSTER_RESOURCES, executor=dg.in_process_executor
+    )
     job = there.resolve_job_def(job.name)
     with dg.build_schedule_context(instance) as context:
         [request] = schedule.evaluate_tick(context).run_requests or []

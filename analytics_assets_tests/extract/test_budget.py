@@ -21,7 +21,8 @@ from analytics_assets import settings
 from analytics_assets.defs.checked import checked
 from analytics_assets.defs.history import failure_text
 from analytics_assets.extract.api import page_log
-from analytics_assets.extract.budget import BLOCK, TABLE, Budget, FileStore, PostgresStore, budget
+from analytics_assets.extract.budget import BLOCK, Budget, FileStore, budget
+from analytics_assets.extract.budget_database import TABLE, PostgresStore
 from analytics_assets.extract.faults import Fault
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query, configured
@@ -285,7 +286,7 @@ def test_a_budget_without_the_driver_says_what_to_install(monkeypatch: pytest.Mo
 
 def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that accepts a connection and says nothing is one that is away, and not waited for for ever."""
-    monkeypatch.setattr("analytics_assets.extract.budget.MOST_SECONDS", 2)
+    monkeypatch.setattr("analytics_assets.extract.budget_database.MOST_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("API_BUDGET_URL", f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db")
         ends = threading.Timer(30, silent.shutdown, [socket.SHUT_RDWR])  # or without a limit it never ended
@@ -302,7 +303,7 @@ def test_a_budget_that_is_locked_is_given_up(postgres_url: str, monkeypatch: pyt
     time = Time()
     budget = Budget(PostgresStore(postgres_url), 1, 20, time, time.sleep)
     asyncio.run(take(budget))
-    monkeypatch.setattr("analytics_assets.extract.budget.MOST_SECONDS", 1)
+    monkeypatch.setattr("analytics_assets.extract.budget_database.MOST_SECONDS", 1)
     with closing(psycopg2.connect(postgres_url)) as other, other.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {TABLE}")
         with pytest.raises(Fault, match="statement timeout") as raised:

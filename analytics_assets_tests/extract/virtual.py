@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pyrate_limiter import AbstractClock
 
-from analytics_assets.extract.budget import Budget, FileStore, PostgresStore
+from analytics_assets.extract.budget import Budget, FileStore
+from analytics_assets.extract.budget_database import PostgresStore
 
 
 class TimeIsOver(Exception):

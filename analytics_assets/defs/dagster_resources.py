@@ -11,7 +11,7 @@ from analytics_assets.extract.reader import Reader
 from analytics_assets.load.warehouse import Warehouse
 
 
-@dg.resource(description="The settings as they are when the run begins.")
+@dg.resource(description="The settings, read when the run begins; files that have changed count from the next start of the process.")
 def current_settings(_: dg.InitResourceContext) -> settings.Settings:
     return settings.read()
 
@@ -49,4 +49,4 @@ def _collecting_less_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-RESOURCES = {"settings": current_settings, "warehouse": warehouse, "reader": reader}
+DAGSTER_RESOURCES = {"settings": current_settings, "warehouse": warehouse, "reader": reader}
