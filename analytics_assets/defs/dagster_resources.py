@@ -11,7 +11,7 @@ from analytics_assets.extract.reader import Reader
 from analytics_assets.load.warehouse import Warehouse
 
 
-@dg.resource(description="The settings, read when the run begins; files that have changed count from the next start of the process.")
+@dg.resource(description="The settings, read when the run begins.")
 def current_settings(_: dg.InitResourceContext) -> settings.Settings:
     return settings.read()
 
