@@ -31,12 +31,20 @@ from analytics_assets.sample_api.process import running
 from analytics_assets.settings import EXAMPLE_URL, PACKAGE, SAMPLE_TOKEN, Settings, WrongSetting, use_sample_api
 from analytics_assets.tables.resources import RESOURCES
 
+FILES = PACKAGE / "defs"  # has `dagster.yaml` and `workspace.yaml`
 # Not the first page, an empty timeline, nor the whole lineage, which shows two collapsed groups.
 LINKS = {"Tables:": "/assets", "Lineage:": "/locations/analytics_assets/asset-groups/marts/lineage"}
 # Warnings only: messages about ticks would scroll the links away.
-SERVE = ["dagster", "dev", "--log-level", "warning"]
-FILES = PACKAGE / "defs"  # has `dagster.yaml` and `workspace.yaml`
-LOOK = ["dagster_webserver", "--read-only", "--dagster-log-level", "warning", "--code-server-log-level", "warning"]
+SERVE = ["-W", "ignore:Function `dev_command`", "-m", "dagster", "dev", "--log-level", "warning"]
+LOOK = [
+    "-m",
+    "dagster_webserver",
+    "--read-only",
+    "--dagster-log-level",
+    "warning",
+    "--code-server-log-level",
+    "warning",
+]
 
 
 class Refused(Exception):
@@ -143,7 +151,7 @@ def ui(settings: Settings, port: int, read_only: bool) -> int:
         )
         where = ["-w", str(FILES / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
         # Not in the project's folder, where Dagster would let .env override the environment.
-        command = [sys.executable, "-m", *(LOOK if read_only else SERVE), *where]
+        command = [sys.executable, *(LOOK if read_only else SERVE), *where]
         process = subprocess.Popen(command, cwd=settings.dagster_home)
         try:
             return process.wait()

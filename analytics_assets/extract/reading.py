@@ -152,7 +152,9 @@ class Reading:
             self.sync.pages, self.sync.rows = page, self.sync.rows + len(seen.ids)
             if not has_more or time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
-                logger.info("%s: %s rows read, %s pages", self.table.name, f"{self.sync.rows:,}", f"{page:,}")
+                logger.info(
+                    "%s: %s rows read, %s page%s", self.table.name, f"{self.sync.rows:,}", f"{page:,}", "s" * (page > 1)
+                )
             rows, size = rows + len(seen.ids), size + len(body)
             if rows >= BATCH_ROWS or size >= BATCH_BYTES or not has_more:
                 self._ready.put((range(first, page + 1), not has_more))
