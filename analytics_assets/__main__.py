@@ -20,13 +20,14 @@ from filelock import FileLock
 from tenacity import Retrying, stop_after_attempt, wait_exponential
 
 from analytics_assets.defs import history
-from analytics_assets.defs.checked import checked
+from analytics_assets.defs.checked_settings import checked_settings
 from analytics_assets.defs.dagster_private import job_origin
 from analytics_assets.defs.report import failures_of, report
 from analytics_assets.extract.access import InsecureUrl, check, shown
 from analytics_assets.extract.threads import in_thread
 from analytics_assets.load.failures import Unavailable
 from analytics_assets.load.warehouse import Warehouse
+from analytics_assets.marts.lineage import Unreadable
 from analytics_assets.sample_api.process import running
 from analytics_assets.settings import EXAMPLE_URL, PACKAGE, SAMPLE_TOKEN, Settings, WrongSetting, use_sample_api
 from analytics_assets.tables.resources import RESOURCES
@@ -82,10 +83,17 @@ def _reach(url: str) -> None:
             raise Refused(f"{shown(url)} cannot be reached ({error}); check API_BASE_URL") from None
 
 
+def _make(setting: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{setting} is {folder}, which cannot be created ({error.strerror}); name another") from None
+
+
 @contextmanager
 def dagster(home: Path) -> Iterator[dg.DagsterInstance]:
     """Dagster's instance. One process at a time creates its files: on a fresh home, two at once would fail."""
-    home.mkdir(parents=True, exist_ok=True)
+    _make("DAGSTER_HOME", home)
     if not (home / "dagster.yaml").exists():  # Dagster's own default sends telemetry
         shutil.copy(FILES / "dagster.yaml", home)
     with ExitStack() as stack:
@@ -115,6 +123,7 @@ def run(settings: Settings) -> int:
         )
 
     names = [key.to_user_string() for key in defs.resolve_asset_graph().toposorted_asset_keys]
+    _make("DLT_DATA_DIR", settings.dlt_data_dir)
     with api(settings) as url, dagster(settings.dagster_home) as instance:
         print(f"Reading {url}", flush=True)
         history.end_lost_runs(instance)
@@ -170,11 +179,11 @@ def main() -> int:
     serve.add_argument("--port", type=int, help="default: 3000, or 3001 for a read-only UI")
     arguments = parser.parse_args()
     try:
-        settings = checked()
+        settings = checked_settings()
         if arguments.command == "run":
             return run(settings)
         return ui(settings, arguments.port or 3000 + arguments.read_only, arguments.read_only)
-    except (Refused, Unavailable, WrongSetting) as refusal:
+    except (Refused, Unavailable, Unreadable, WrongSetting) as refusal:
         print(refusal, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

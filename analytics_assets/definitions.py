@@ -3,10 +3,10 @@
 import dagster as dg
 
 from analytics_assets.defs import automation, checks, dagster_resources, ingestion, marts, reference, sensors, trust
-from analytics_assets.defs.checked import checked
+from analytics_assets.defs.checked_settings import checked_settings
 from analytics_assets.load.warehouse import Warehouse
 
-settings = checked()
+settings = checked_settings()
 warehouse = Warehouse(settings)
 defs = dg.Definitions(
     assets=trust.trusted(

@@ -7,13 +7,14 @@ bounds. `docs/generate.py` writes the documentation from this file.
 
 import os
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values, load_dotenv
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
 from analytics_assets.tables.resources import RESOURCES
@@ -105,7 +106,7 @@ def _window_path(path: str) -> str:
 
 
 # The last text of each completes the message "must be ..." for a wrong value; {} is the default.
-Count = Annotated[int, Field(gt=0), "a whole number like {}"]
+Count = Annotated[int, Field(gt=0), "a whole number above 0, like {}"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), "a number like {}"]
 Share = Annotated[float, Field(ge=0, le=1), "a number from 0 to 1 like {}"]
 Cron = Annotated[str, "five fields like {}"]
@@ -212,7 +213,7 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
     fresh_hours: Annotated[Amount, Field(gt=0)] = _setting(
         26, "Hours after its last sync at which a table is late; after twice as many it is stale."
     )
-    repository_url: str = _setting(
+    repository_url: Address = _setting(
         "", "URL of this folder in a browser, such as `https://github.com/you/it/blob/main`, for links to code."
     )
     dagster_home: Folder = _setting(Path("dagster_home"), "Folder of Dagster's settings and history.")
@@ -286,12 +287,16 @@ def use_sample_api(url: str) -> None:
 
 
 def _load_dotenv() -> None:
+    known = [str(field.alias) for field in Settings.model_fields.values()]
     try:
+        for name in dotenv_values(ROOT / ".env", encoding="utf-8-sig").keys() - {*known, *FOR_LIBRARIES}:
+            if like := get_close_matches(name, known, 1, 0.8):
+                raise WrongSetting(f"{name} in {ROOT}/.env is not a setting; did you mean {like[0]}?")
         load_dotenv(ROOT / ".env", encoding="utf-8-sig")
         # Empty means not set, but an empty MASKING_KEY must not switch masking off.
-        blank = [str(field.alias) for name, field in Settings.model_fields.items() if name != "masking_key"]
-        for name in (name for name in blank if not os.environ.get(name, "x").strip()):
-            del os.environ[name]
+        for name in known:
+            if name != "MASKING_KEY" and not os.environ.get(name, "x").strip():
+                del os.environ[name]
     except UnicodeDecodeError:
         raise WrongSetting(f"{ROOT}/.env is not in UTF-8; save it in that encoding") from None
     except OSError as error:

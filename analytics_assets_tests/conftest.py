@@ -37,6 +37,7 @@ def warehouse_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RUNTIME__REQUEST_BACKOFF_FACTOR", "0.001")
     monkeypatch.setattr(explained, "RETRY_SECONDS", 0)
     monkeypatch.setenv("API_RESOURCE_PATH", "/v1/{resource}")
+    monkeypatch.setenv("API_KEY", TOKEN)  # without one, sample data would go elsewhere
     for name in ("FAILURE_WEBHOOK_URL", "PUBLISHED_FILE"):
         monkeypatch.delenv(name, raising=False)
     return file

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from analytics_assets.__main__ import run
-from analytics_assets.defs.checked import checked
+from analytics_assets.defs.checked_settings import checked_settings
 
 CLIENTS = {
     "duckdb": "dlt.destinations.impl.duckdb.sql_client:DuckDbSqlClient.execute_query",
@@ -62,4 +62,4 @@ def found(name: str) -> tuple[Any, str]:
 if __name__ == "__main__":
     kills: dict[str, Callable[..., None]] = {"sql": kill_before_statement, "call": kill_before_call}
     kills[sys.argv[1]](*sys.argv[2:])
-    sys.exit(run(checked()))
+    sys.exit(run(checked_settings()))

@@ -100,6 +100,17 @@ def test_an_address_that_cannot_be_read_is_refused_unseen(monkeypatch: pytest.Mo
     assert (code, error) == (2, "API_BASE_URL must be an address like https://api.example.com\n")
 
 
+@pytest.mark.parametrize("setting", ["DAGSTER_HOME", "DLT_DATA_DIR"])
+def test_a_folder_that_cannot_be_made_is_named(
+    api: ContractApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """One sentence with the setting, before anything starts."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(setting, str(tmp_path / "file" / "folder"))
+    code, _, error = run()
+    assert (code, error.startswith(f"{setting} is {tmp_path}/file/folder, which cannot be created (")) == (2, True)
+
+
 @pytest.mark.parametrize(("missing", "given"), [("API_KEY", "API_BASE_URL"), ("API_BASE_URL", "API_KEY")])
 def test_half_a_configuration_is_refused(
     api: ContractApi, monkeypatch: pytest.MonkeyPatch, missing: str, given: str

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from analytics_assets import settings
-from analytics_assets.defs.checked import checked
+from analytics_assets.defs.checked_settings import checked_settings
 from analytics_assets.settings import CHECKOUT, CREDENTIALS, KIND
 from analytics_assets.tables.bookkeeping import VIEWS
 from analytics_assets.tables.marts import MARTS
@@ -122,6 +122,7 @@ def test_the_environment_goes_before_dotenv_before_dlt_s_files_before_defaults(t
     ("file", "content", "message"),
     [
         (".env", "API_KEY=ä".encode("utf-16"), "<root>/.env is not in UTF-8; save it in that encoding"),
+        (".env", b"MASKNG_KEY=abc", "MASKNG_KEY in <root>/.env is not a setting; did you mean MASKING_KEY?"),
         (".dlt/config.toml", b"read_ahead = ", "config.toml in <root>/.dlt is not valid TOML: "),
     ],
 )
@@ -158,11 +159,11 @@ def test_sample_data_has_a_folder_of_its_own(tmp_path: Path) -> None:
     [
         ("REJECTED_SHARE", "5%", "a number from 0 to 1 like 0.01"),
         ("SHRINKING_SHARE", "5", "a number from 0 to 1 like 0.2"),
-        ("READ_AHEAD", "0", "a whole number like 8"),
-        ("NEW_ROWS_SECONDS", "0.5", "a whole number like 300"),
+        ("READ_AHEAD", "0", "a whole number above 0, like 8"),
+        ("NEW_ROWS_SECONDS", "0.5", "a whole number above 0, like 300"),
         ("PUBLISHED_MODE", "abc", "a number like 600"),
         ("FRESH_HOURS", "-1", "a number like 26"),
-        ("MOST_PAGES", "1.5", "a whole number like 100000"),
+        ("MOST_PAGES", "1.5", "a whole number above 0, like 100000"),
         ("ACCEPT_FEWER_ROWS", "perhaps", "true or false"),
         ("API_BASE_URL", "api.example.com", "an address like https://api.example.com"),
         ("DESTINATION__WAREHOUSE__CREDENTIALS", ":memory:", "a file, since a database in memory ends with its process"),
@@ -177,10 +178,10 @@ def test_sample_data_has_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str) -> None:
     """What cannot mean anything is refused with the name of the setting and what it must be; the defaults are not."""
     monkeypatch.setenv("API_KEY", "key")
-    checked()
+    checked_settings()
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.WrongSetting, match=f"^{re.escape(f'{name} is {value!r}, and must be {what}')}$"):
-        checked()
+        checked_settings()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_what_cannot_mean_anything_is_refused_before_a_sync(
     """A key that masks nothing, or one path for all resources, is said before anything is read."""
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.WrongSetting, match=f"^{name} {message}"):
-        checked()
+        checked_settings()
 
 
 def test_every_picture_is_taken_by_the_command() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import sqlglot.expressions as sql
 
+from analytics_assets.load.failures import Unavailable
 from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.tables.bookkeeping import SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
@@ -36,7 +37,10 @@ def publish(warehouse: Warehouse, views: Views, mode: int, key: bytes | None) ->
     file = warehouse.published_file
     assert file
     fresh = file.with_name(f"{file.name}.new")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"PUBLISHED_FILE {file} cannot be created ({error.strerror}); name another") from None
     with warehouse.writing() as database:
         assert database
         fresh.unlink(missing_ok=True)  # left by a killed run

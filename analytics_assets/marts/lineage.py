@@ -79,8 +79,11 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def query(mart: str) -> str:
-    """The SQL of the mart, in DuckDB's dialect."""
-    return (files("analytics_assets") / "marts" / f"{mart}.sql").read_text(encoding="utf-8")
+    """The SQL of the mart, in DuckDB's dialect. Raises `Unreadable`."""
+    try:
+        return (files("analytics_assets") / "marts" / f"{mart}.sql").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Unreadable(f"{mart}: there is no analytics_assets/marts/{mart}.sql") from None
 
 
 @cache  # called several times by definitions, dictionary and each run
@@ -99,6 +102,8 @@ def read(table: Table, query: str) -> Lineage:
     """The lineage of a mart filled by `query`. Raises `Unreadable`."""
     try:
         tree = sqlglot.parse_one(query, dialect="duckdb")
+        for unknown in {one.name for one in tree.find_all(exp.Table) if one.db == DATASET} - TABLES.keys():
+            raise Unreadable(f"{table.name}: there is no table {DATASET}.{unknown}")
         _refuse_what_is_misread(table, tree)
         tree = qualify(tree, schema=SCHEMA, dialect="duckdb")
     except SqlglotError as error:
@@ -108,6 +113,8 @@ def read(table: Table, query: str) -> Lineage:
         raise Unreadable(f"{table.name}: it is not a SELECT")
     _read_row_counts_as_keys(scope)
     columns = {column.name: _sources(scope, column.name, table) for column in table.columns}
+    for name in set(getattr(scope.expression, "named_selects", ())) - {column.name for column in table.columns}:
+        raise Unreadable(f"{table.name}.{name}: the column is not declared; add it to MARTS")
     found = (source for inner in scope.traverse() for source in inner.sources.values())
     reads = {source.name for source in found if isinstance(source, exp.Table) and source.name in TABLES}
     return Lineage(table, sorted(reads), columns, list(_keys(scope, table)))

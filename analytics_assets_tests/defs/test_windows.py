@@ -22,7 +22,7 @@ import requests
 from analytics_assets import settings
 from analytics_assets.defs import run_plan
 from analytics_assets.defs.automation import jobs, schedules
-from analytics_assets.defs.checked import checked
+from analytics_assets.defs.checked_settings import checked_settings
 from analytics_assets.defs.dagster_resources import DAGSTER_RESOURCES
 from analytics_assets.defs.ingestion import assets
 from analytics_assets.defs.sensors import look_for_new_rows
@@ -270,7 +270,6 @@ def test_the_published_form_of_windows(materialize: Materialize, query: Query, m
     with running("--token", "t", "--registrations", "2000", "--awarded-certifications", "300") as url:
         monkeypatch.setenv("API_BASE_URL", url)
         monkeypatch.setenv("API_KEY", "t")
-        monkeypatch.setenv("READS_SAMPLE_API", "true")
         names = ("registrations", "awarded_certifications", "sync_log")
         assert materialize(*names).success
         whole = query("SELECT id, created_at, _deleted_at FROM registrations ORDER BY id")
@@ -359,4 +358,4 @@ def test_a_window_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, nam
     """A misspelled resource, or a path without a bound, is said with the setting's name before anything starts."""
     monkeypatch.setenv(name, value)
     with pytest.raises(settings.WrongSetting, match=f"^{name} .*must (end with the name of a resource|be a path like)"):
-        checked()
+        checked_settings()

@@ -18,7 +18,7 @@ import pytest
 from pyrate_limiter import Rate
 
 from analytics_assets import settings
-from analytics_assets.defs.checked import checked
+from analytics_assets.defs.checked_settings import checked_settings
 from analytics_assets.defs.history import failure_text
 from analytics_assets.extract.api import page_log
 from analytics_assets.extract.budget import BLOCK, Budget, FileStore, budget
@@ -268,7 +268,7 @@ def test_a_budget_that_cannot_be_asked_is_tried_again(monkeypatch: pytest.Monkey
 def test_a_budget_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """An address that the driver would misunderstand is said before anything starts, and nothing of it is shown."""
     monkeypatch.setenv("API_BUDGET_URL", url)
-    for ask in (lambda: budget(configured()), checked):
+    for ask in (lambda: budget(configured()), checked_settings):
         with pytest.raises(settings.WrongSetting, match=r"API_BUDGET_URL cannot be read; see \.env") as raised:
             ask()
         shown = "".join(traceback.format_exception(raised.value))
@@ -281,7 +281,7 @@ def test_a_budget_without_the_driver_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     monkeypatch.delitem(sys.modules, "psycopg2.extensions", raising=False)
     with pytest.raises(settings.WrongSetting, match=r"API_BUDGET_URL needs a driver: .*\[postgres\]"):
-        checked()
+        checked_settings()
 
 
 def test_a_budget_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import requests
 
 from analytics_assets import settings
 from analytics_assets.defs import column_profile, explained, history
-from analytics_assets.defs.checked import checked
+from analytics_assets.defs.checked_settings import checked_settings
 from analytics_assets.sample_api.process import running
 from analytics_assets.settings import CREDENTIALS, KIND
 from analytics_assets.tables.bookkeeping import VIEWS
@@ -274,10 +274,10 @@ def test_a_kind_of_warehouse_that_is_none_is_said(monkeypatch: pytest.MonkeyPatc
 def test_masking_that_would_not_happen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key for a copy that there will not be is no protection, and is not taken for one."""
     use(monkeypatch, UNREACHABLE)
-    checked()
+    checked_settings()
     monkeypatch.setenv("MASKING_KEY", "0123456789abcdef")
     with pytest.raises(settings.WrongSetting, match="MASKING_KEY masks the published copy"):
-        checked()
+        checked_settings()
 
 
 def test_distinct_values_are_counted_where_they_cannot_be_estimated(

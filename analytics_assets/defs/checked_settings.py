@@ -8,7 +8,7 @@ from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.settings import Settings, WrongSetting
 
 
-def checked() -> Settings:
+def checked_settings() -> Settings:
     """The settings. Raises `WrongSetting` also for a value that only a library can check."""
     given = settings.read()
     try:
