@@ -57,8 +57,8 @@ def configuration() -> str:
 A value comes from the environment, else from `.env`, else from dlt's `.dlt/secrets.toml` and `.dlt/config.toml`, else
 it is the default. A secret may also be a file in `/run/secrets`, such as `/run/secrets/api-key`, which overrides all.
 Relative paths are relative to the checkout or, for an installed package, to the current folder. An empty value counts
-as not set; only an empty `MASKING_KEY` is refused. Names in TOML files are in lower case, and only `secrets.toml` may hold
-secrets.
+as not set; only an empty `MASKING_KEY` is refused. Names in TOML files are in lower case, and secrets are read from
+`secrets.toml` only.
 
 {settings(every=True)}
 
