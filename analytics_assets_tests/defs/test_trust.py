@@ -54,7 +54,7 @@ def test_code_is_linked_where_it_can_be_seen(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_link_leads_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each asset has a link to what makes it, and none to what is not there."""
-    monkeypatch.setenv("REPOSITORY_URL", CHECKOUT.as_uri())
+    monkeypatch.setenv("REPOSITORY_URL", f"https://git.example{CHECKOUT}")
     made = [*ingestion.assets(configured(), warehouse()), *marts.assets(warehouse()), *reference.assets(warehouse())]
     for asset in trust.trusted(made, configured()):
         for spec in asset.specs:

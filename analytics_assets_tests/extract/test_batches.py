@@ -348,4 +348,4 @@ def test_how_far_a_reading_is(
     serve(api, *([{"id": 1000 * page + row} for row in range(1000)] for page in range(3)))
     with caplog.at_level("INFO"):
         assert len(read_all()) == 3000
-    assert caplog.messages == [f"users: {page},000 rows read, {page} pages" for page in said]
+    assert caplog.messages == [f"users: {page},000 rows read, {page} page{'s' * (page > 1)}" for page in said]
