@@ -6,6 +6,7 @@ bounds. `docs/generate.py` writes the documentation from this file.
 """
 
 import os
+import re
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
@@ -139,7 +140,7 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
     api_key: Secret = _setting(
         None, "Token of the API. Without it, `make run` and `make ui` read a sample API.", shown=True
     )
-    api_base_url: Address = _setting(EXAMPLE_URL, "Address of the API: https, or this machine.", shown=True)
+    api_base_url: Address = _setting(EXAMPLE_URL, "Address of the API: https, or this machine.", shown=True, repr=False)
     api_resource_path: Annotated[str, AfterValidator(_resource_path), "a path like {}"] = _setting(
         "/v1/{resource}", "Path of a resource under that address.", shown=True
     )
@@ -224,6 +225,8 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
     def _fit(self) -> "Settings":
         if self.masking_key and self.warehouse != "duckdb":
             raise ValueError("MASKING_KEY masks the published copy, which a server does not have; grant columns there")
+        if self.warehouse == "duckdb" and re.match(r"(?!duckdb:)\w+:", str(self.credentials)):
+            raise ValueError(f"{CREDENTIALS} is not that of DuckDB; set {KIND} to the kind that it is for")
         return self
 
 
@@ -264,7 +267,9 @@ def find(name: str) -> Any:
     for provider in _providers(os.environ["DLT_PROJECT_DIR"]):
         if provider.supports_secrets or not is_secret:
             value, _ = provider.get_value(key, TSecretValue if is_secret else str, None, *sections)
-            if value is not None:
+            value = value.strip() if isinstance(value, str) else value  # files end with a line break
+            # Empty means not set, but an empty MASKING_KEY must not switch masking off.
+            if value is not None and (value != "" or name == "MASKING_KEY"):
                 return value
     return None
 
@@ -290,7 +295,8 @@ def _load_dotenv() -> None:
     known = [str(field.alias) for field in Settings.model_fields.values()]
     try:
         for name in dotenv_values(ROOT / ".env", encoding="utf-8-sig").keys() - {*known, *FOR_LIBRARIES}:
-            if like := get_close_matches(name, known, 1, 0.8):
+            others = "__" in name or name.startswith((WINDOW, "DAGSTER_", "DLT_"))  # of dlt, Dagster, or checked later
+            if like := not others and get_close_matches(name.upper(), known, 1, 0.9):
                 raise WrongSetting(f"{name} in {ROOT}/.env is not a setting; did you mean {like[0]}?")
         load_dotenv(ROOT / ".env", encoding="utf-8-sig")
         # Empty means not set, but an empty MASKING_KEY must not switch masking off.
@@ -316,14 +322,16 @@ def _places(found: dict[str, Any]) -> dict[str, Any]:
     """Where the tables are: as configured or, if no API is, in files of their own for the sample API."""
     kind, file = found[KIND] or "duckdb", found[CREDENTIALS] or "data/warehouse.duckdb"
     is_in_parts = any(name.startswith(f"{CREDENTIALS}__") for name in os.environ)  # which dlt puts together
-    is_file = kind == "duckdb" and isinstance(file, str) and "://" not in file and ":memory:" not in file
+    is_file = kind == "duckdb" and isinstance(file, str) and not re.match(r"\w+:|:memory:", file)
     path = Path(_absolute(CREDENTIALS, file if is_file else "data/warehouse.duckdb"))
-    if found["READS_SAMPLE_API"] or (not found["API_KEY"] and found["API_BASE_URL"] in (None, EXAMPLE_URL)):
+    is_begun = found["API_KEY"] == SAMPLE_TOKEN and str(found["READS_SAMPLE_API"]).lower() == "true"
+    if is_begun or (not found["API_KEY"] and found["API_BASE_URL"] in (None, EXAMPLE_URL)):
         # Always in a folder of its own, so that sample rows are never mixed with those of a real API.
         folder = path.parent / "sample"
         sample = {"READS_SAMPLE_API": True, KIND: "duckdb", "PUBLISHED_FILE": folder / "published.duckdb"}
         return {**sample, CREDENTIALS: str(folder / path.name)}
-    return {CREDENTIALS: str(path)} if is_file and not is_in_parts else {}
+    places = {CREDENTIALS: str(path)} if is_file and not is_in_parts else {}
+    return {**places, "READS_SAMPLE_API": False}
 
 
 def _absolute(name: str, path: str) -> str:
@@ -341,6 +349,7 @@ def _sentence(error: ValidationError) -> str:
     name, *inner = map(str, wrong["loc"])
     field = next(field for field in Settings.model_fields.values() if field.alias == name)
     name = f"{WINDOW}{inner[0].upper()}" if inner else name
-    is_hidden = "Secret" in str(field.annotation) or "@" in str(wrong["input"])
+    given = str(wrong["input"])
+    is_hidden = "Secret" in str(field.annotation) or isinstance(wrong["input"], dict) or "@" in given or "?" in given
     shape = next(text for text in field.metadata if isinstance(text, str)).replace("{}", str(field.default))
     return f"{name} must be {shape}" if is_hidden else f"{name} is {wrong['input']!r}, and must be {shape}"

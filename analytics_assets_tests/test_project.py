@@ -143,6 +143,40 @@ def test_paths_are_those_of_the_root(tmp_path: Path) -> None:
     assert found == "<root>/home <root>/dlt <root>/copy.duckdb <root>/warehouse.duckdb"
 
 
+def test_names_of_other_tools_are_left_alone(tmp_path: Path) -> None:
+    """What only resembles a setting, is dlt's or names a window is no misspelling; what differs in a letter is."""
+    others = ("APP_KEY", "MY_API_KEY", "API_KEY_2", "DAGSTER_HOST", "PAGE_SIZE", "GIT_REPOSITORY_URL")
+    dlt = ("DESTINATION__WAREHOUSE__CREDENTIALS__PASSWORD", "DESTINATION__WAREHOUSE__LOCATION")
+    lines = [*(f"{name}=x" for name in (*others, *dlt)), "API_WINDOW_USERS=/u?start={start}&end={end}"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    assert settings_in(tmp_path, "api_windows") == "{'users': '/u?start={start}&end={end}'}"
+    (tmp_path / ".env").write_text("masking_key=0123456789abcdef")
+    assert "did you mean MASKING_KEY?" in settings_in(tmp_path)
+
+
+def test_a_secret_file_s_line_break_is_no_part_of_it(tmp_path: Path) -> None:
+    """Blank values of a TOML file and spaces around a value count as little."""
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "config.toml").write_text('published_file = ""\nread_ahead = " "\n')
+    found = settings_in(
+        tmp_path, "credentials", "published_file", "read_ahead", API_KEY="k", **{CREDENTIALS: " w.db\n"}
+    )
+    assert found == "<root>/w.db None 8"
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:secret@host/db", "md:db?motherduck_token=secret"])
+def test_a_url_without_its_kind_of_warehouse_is_refused(tmp_path: Path, url: str) -> None:
+    """Else its rows would get into a file that is called like the database; no password is shown."""
+    message = settings_in(tmp_path, API_KEY="k", **{CREDENTIALS: url})
+    assert message == f"{CREDENTIALS} is not that of DuckDB; set {KIND} to the kind that it is for"
+
+
+def test_a_leftover_mark_of_the_sample_api_changes_nothing(tmp_path: Path) -> None:
+    """Only with the sample API's own token is that API read."""
+    found = settings_in(tmp_path, "reads_sample_api", "credentials", API_KEY="k", READS_SAMPLE_API="true")
+    assert found == "False <root>/data/warehouse.duckdb"
+
+
 def test_sample_data_has_a_folder_of_its_own(tmp_path: Path) -> None:
     """Whatever warehouse is configured, nothing of the sample API gets into it; with a key all is as configured."""
     names = ("warehouse", "credentials", "published_file")

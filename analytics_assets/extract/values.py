@@ -89,7 +89,8 @@ def _read_number(value: Any) -> float:
 
 def _read_count(value: Any) -> int:
     count = int(value)
-    if isinstance(value, bool) or count != float(value) or not -(2**63) <= count < 2**63:
+    is_broken = isinstance(value, float) and not value.is_integer()
+    if isinstance(value, bool) or is_broken or not -(2**63) <= count < 2**63:
         raise ValueError("no whole number of 64 bits")
     return count
 
@@ -140,7 +141,10 @@ def _times(values: Sequence[Any]) -> pa.Array:
 
 
 def _counts(values: Sequence[Any]) -> pa.Array:
-    return pa.array(values, COUNT.arrow)
+    array = pa.array(values)
+    if pa.types.is_floating(array.type):  # Arrow would cut off what is behind the point
+        raise ValueError("not all are integers")
+    return array.cast(COUNT.arrow)
 
 
 def _booleans(values: Sequence[Any]) -> pa.Array:

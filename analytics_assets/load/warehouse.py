@@ -19,7 +19,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.duckdb_file import DuckDbFile, lock_of, locked
 from analytics_assets.load.failures import opening
-from analytics_assets.settings import KIND, Settings, WrongSetting
+from analytics_assets.settings import CREDENTIALS, KIND, Settings, WrongSetting
 from analytics_assets.tables.schema import DATASET
 
 
@@ -40,6 +40,8 @@ class Warehouse:
         self._duckdb: DuckDbFile | None = None
         if issubclass(self._destination.spec, DuckDbClientConfiguration):
             given = self._destination.config_params
+            if not given["credentials"].database:
+                raise WrongSetting(f"{CREDENTIALS} names no DuckDB file; set it to a path")
             self.file = Path(given["local_dir"], given["credentials"].database)
             self.published_file = settings.published_file or self.file.parent / "published.duckdb"
             self._duckdb = DuckDbFile(self.file, settings.duckdb_memory_limit)
@@ -119,7 +121,7 @@ def _destination(kind: str, credentials: str | None) -> Destination[Any, Any]:
         found = dict(destination.configuration(destination.spec(), accept_partial=True))
     except ConfigurationException:
         if issubclass(destination.spec, DuckDbClientConfiguration):
-            raise
+            raise WrongSetting(f"{CREDENTIALS} cannot be read for {kind}; set it to the path of a file") from None
         return destination  # `connection` reports the error
     known = {name: value for name, value in found.items() if value is not None and not name.startswith("destination_")}
     return dlt.destination(kind, destination_name="warehouse", **known)

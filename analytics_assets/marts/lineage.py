@@ -4,6 +4,7 @@ Nothing is executed. An expression with sources that cannot be read is refused, 
 sqlglot alone returns wrong sources.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -102,19 +103,22 @@ def read(table: Table, query: str) -> Lineage:
     """The lineage of a mart filled by `query`. Raises `Unreadable`."""
     try:
         tree = sqlglot.parse_one(query, dialect="duckdb")
-        for unknown in {one.name for one in tree.find_all(exp.Table) if one.db == DATASET} - TABLES.keys():
-            raise Unreadable(f"{table.name}: there is no table {DATASET}.{unknown}")
+        for one in tree.find_all(exp.Table):
+            if one.db and (one.catalog or one.db != DATASET or one.name not in TABLES):
+                path = ".".join(filter(None, (one.catalog, one.db, one.name)))
+                raise Unreadable(f"{table.name}: there is no table {path}")
         _refuse_what_is_misread(table, tree)
         tree = qualify(tree, schema=SCHEMA, dialect="duckdb")
-    except SqlglotError as error:
+    except (SqlglotError, ValueError) as error:
         raise Unreadable(f"{table.name}: {error}") from None
-    scope = build_scope(tree)
+    scope = build_scope(tree) if isinstance(tree, exp.Query) else None
     if scope is None:
         raise Unreadable(f"{table.name}: it is not a SELECT")
     _read_row_counts_as_keys(scope)
     columns = {column.name: _sources(scope, column.name, table) for column in table.columns}
-    for name in set(getattr(scope.expression, "named_selects", ())) - {column.name for column in table.columns}:
-        raise Unreadable(f"{table.name}.{name}: the column is not declared; add it to MARTS")
+    names = Counter(name.lower() for name in getattr(scope.expression, "named_selects", ()))
+    for name in (names - Counter(column.name for column in table.columns)).elements():
+        raise Unreadable(f"{table.name}.{name}: the column is not declared, or comes twice; add it to MARTS")
     found = (source for inner in scope.traverse() for source in inner.sources.values())
     reads = {source.name for source in found if isinstance(source, exp.Table) and source.name in TABLES}
     return Lineage(table, sorted(reads), columns, list(_keys(scope, table)))
@@ -122,7 +126,8 @@ def read(table: Table, query: str) -> Lineage:
 
 def _refuse_what_is_misread(table: Table, tree: exp.Expr) -> None:
     for node in tree.walk():
-        if isinstance(node, (exp.Comprehension, exp.Columns)) or node.args.get("by_name"):
+        misread = any(node.args.get(name) for name in ("by_name", "recursive", "windows"))
+        if misread or isinstance(node, (exp.Comprehension, exp.Columns, exp.Lateral)):
             alias = node.find_ancestor(exp.Alias)
             name = f"{table.name}.{alias.alias}" if alias else table.name
             raise Unreadable(f"{name}: its sources cannot be read from {node.sql('duckdb')}")

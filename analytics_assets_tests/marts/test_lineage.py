@@ -86,7 +86,24 @@ def test_the_rows_of_a_join_are_counted_by_the_keys_of_its_tables() -> None:
         ("SELECT t.nmae AS a FROM analytics.trainings AS t", "mart.*nmae"),
         ("SELECT id AS a FROM analytics.trainings, analytics.users", "mart: Column 'id' could not be resolved"),
         ("SELECT a FROM analytics.tranings", "mart: there is no table analytics.tranings"),
-        ("SELECT name AS a, id AS b FROM analytics.trainings", "mart.b: the column is not declared; add it to MARTS"),
+        ("SELECT name AS a, id AS b FROM analytics.trainings", "mart.b: the column is not declared, or comes twice"),
+        ("SELECT name AS a, id AS A FROM analytics.trainings", "mart.a: the column is not declared, or comes twice"),
+        ("SELECT count(*) AS a FROM other.users", "mart: there is no table other.users"),
+        ("SELECT id AS a FROM other.analytics.users", "mart: there is no table other.analytics.users"),
+        ("INSERT INTO analytics.users SELECT id AS a FROM analytics.users", "mart: it is not a SELECT"),
+        (
+            "SELECT l.c AS a FROM analytics.users, LATERAL (SELECT r.id AS c FROM analytics.registrations AS r) AS l",
+            "mart: its sources cannot be read from",
+        ),
+        (
+            "SELECT sum(length(id)) OVER w AS a FROM analytics.users WINDOW w AS (PARTITION BY email)",
+            "mart: its sources cannot be read from",
+        ),
+        (
+            "WITH RECURSIVE t(a, b) AS (SELECT id, email FROM analytics.users UNION ALL SELECT b, a FROM t) "
+            "SELECT a FROM t",
+            "mart: its sources cannot be read from",
+        ),
         ("SELECT name AS b FROM analytics.trainings", "mart.a: the SQL returns no such column"),
         ("SELECT count(*) AS a FROM range(9)", "mart.a: it has no column of a table as a source: "),
         ("SELECT sum(1) AS a FROM analytics.trainings", r"mart.a: it has no column of a table as a source: SUM\(1\)"),
