@@ -31,5 +31,10 @@ async def in_thread(work: Callable[..., Answer], *arguments: Any) -> Answer:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name=work.__name__, daemon=True).start()
-    return await answer
+    thread = threading.Thread(target=run, name=work.__name__, daemon=True)
+    thread.start()
+    try:
+        return await answer
+    finally:
+        if not answer.cancelled():
+            thread.join()  # it ends just now; if it outlived the interpreter, DuckDB would print pages of leaks
