@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -88,6 +89,8 @@ def _make(setting: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{setting} is {folder}, which cannot be created ({error.strerror}); name another") from None
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"{setting} is {folder}, which this user may not write to; name another")
 
 
 @contextmanager

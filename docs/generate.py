@@ -66,7 +66,8 @@ dlt's own settings work as [dlt documents them](https://dlthub.com/docs/general-
 defaults here: {", ".join(f"`{name}={value}`" for name, value in FOR_LIBRARIES.items())}.
 
 In a TOML file, `__` separates tables: `DESTINATION__WAREHOUSE__CREDENTIALS` is `credentials` in the table
-`[destination.warehouse]`. A plain `dagster dev` in the checkout works too, but there Dagster lets `.env` override the
+`[destination.warehouse]`. A plain `dagster dev` or `dg dev` in the checkout works too. Set `DAGSTER_HOME` to the
+absolute path of `dagster_home` for it, so that it shows the same history; there Dagster lets `.env` go before the
 environment.
 """
 
