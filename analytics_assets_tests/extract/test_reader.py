@@ -101,10 +101,11 @@ def test_what_refers_to_others_is_read_before_them(api: ContractApi, reader: Rea
 
 
 def test_those_that_refer_are_read_at_the_same_time(
-    api: ContractApi, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    api: ContractApi, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them answers only when all have been asked."""
     monkeypatch.setenv("READ_AHEAD", "3")
+    reader = opened()
     referring = [table for table in RESOURCES.values() if table.refers]
     assert [table.name for table in referring] == ["registrations", "awarded_certifications", "paths_users"]
     together = threading.Barrier(len(referring), timeout=10)
