@@ -5,11 +5,6 @@ types its rows; `load` writes them to the warehouse; `marts` joins them, one SQL
 for Dagster. `sample_api` is a stand-in for the API.
 """
 
-import sys
-
 from analytics_assets import settings
 
-# Here, to precede every import of dlt and Dagster, which read the environment. The sample API needs neither, and starts
-# in half the time without it.
-if "analytics_assets.sample_api" not in sys.orig_argv:
-    settings.load()
+settings.load()  # here, so that no way of starting is without it: dlt and Dagster read the environment when imported

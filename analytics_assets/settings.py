@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from dotenv import dotenv_values, load_dotenv
+from dotenv.main import DotEnv
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
 from analytics_assets.tables.resources import RESOURCES
@@ -72,12 +72,8 @@ def _address(url: str) -> str:
     return url
 
 
-def _stripped(text: Any) -> str:
-    return str(text).strip()
-
-
 def _secret_address(text: Any) -> str:
-    return _address(_stripped(text))
+    return _address(str(text))
 
 
 def _template(path: str, **values: object) -> str:
@@ -115,8 +111,8 @@ Zone = Annotated[str, AfterValidator(_zone), "a time zone like Europe/Berlin"]
 Folder = Annotated[Path, AfterValidator(_folder), "a path"]
 File = Annotated[Path | None, AfterValidator(_folder), "a path"]
 Address = Annotated[str, AfterValidator(_address), "an address like https://api.example.com"]
-Secret = Annotated[SecretStr | None, BeforeValidator(_stripped), "a text"]
-Key = Annotated[SecretStr | None, Field(min_length=16), BeforeValidator(_stripped), "16 characters long at least"]
+Secret = Annotated[SecretStr | None, BeforeValidator(str), "a text"]
+Key = Annotated[SecretStr | None, Field(min_length=16), BeforeValidator(str), "16 characters long at least"]
 SecretAddress = Annotated[
     SecretStr | None, BeforeValidator(_secret_address), "an address like https://chat.example.com/x"
 ]
@@ -219,7 +215,7 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
     )
     dagster_home: Folder = _setting(Path("dagster_home"), "Folder of Dagster's settings and history.")
     dlt_data_dir: Folder = _setting(Path("data/dlt"), "Folder of downloaded pages and of the budget of calls.")
-    reads_sample_api: Flag = _setting(False, "")  # set by `_complete` for this process and those it starts
+    reads_sample_api: Flag = _setting(False, "")  # decided by `_places`
 
     @model_validator(mode="after")
     def _fit(self) -> "Settings":
@@ -228,6 +224,10 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
         if self.warehouse == "duckdb" and re.match(r"(?!duckdb:)\w+:", str(self.credentials)):
             raise ValueError(f"{CREDENTIALS} is not that of DuckDB; set {KIND} to the kind that it is for")
         return self
+
+
+NAMES = [str(field.alias) for field in Settings.model_fields.values()]
+SECRETS = {str(field.alias) for field in Settings.model_fields.values() if "Secret" in str(field.annotation)}
 
 
 def load() -> None:
@@ -245,7 +245,7 @@ def read() -> Settings:
     """The current settings. Raises `WrongSetting`."""
     _load_dotenv()
     windows = {name: find(f"{WINDOW}{name.upper()}") for name in RESOURCES}
-    found = {str(field.alias): find(str(field.alias)) for field in Settings.model_fields.values()}
+    found = {name: find(name) for name in NAMES}
     found |= _places(found) | {"API_WINDOWS": {name: path for name, path in windows.items() if path}}
     for name in os.environ:
         if name.upper().startswith(WINDOW) and name not in {f"{WINDOW}{resource.upper()}" for resource in windows}:
@@ -259,19 +259,24 @@ def read() -> Settings:
 
 
 def find(name: str) -> Any:
-    """The value of a setting or of one of dlt's own as dlt finds it; None if it is not set."""
+    """The value of a setting or of one of dlt's own as dlt finds it; None if it is missing or empty."""
+    is_secret = name in SECRETS or name == CREDENTIALS
+    if not is_secret and not _is_unset(name, given := os.environ.get(name)):
+        return str(given).strip()  # as dlt would, but without importing it, which takes most of a second
     from dlt.common.typing import TSecretValue
 
     *sections, key = name.lower().split("__")
-    is_secret = "Secret" in str(getattr(Settings.model_fields.get(key), "annotation", "")) or name == CREDENTIALS
     for provider in _providers(os.environ["DLT_PROJECT_DIR"]):
         if provider.supports_secrets or not is_secret:
             value, _ = provider.get_value(key, TSecretValue if is_secret else str, None, *sections)
-            value = value.strip() if isinstance(value, str) else value  # files end with a line break
-            # Empty means not set, but an empty MASKING_KEY must not switch masking off.
-            if value is not None and (value != "" or name == "MASKING_KEY"):
-                return value
+            if not _is_unset(name, value):
+                return value.strip() if isinstance(value, str) else value  # files end with a line break
     return None
+
+
+def _is_unset(name: str, value: Any) -> bool:
+    """Empty means not set, but an empty MASKING_KEY must not switch masking off."""
+    return value is None or (isinstance(value, str) and not value.strip() and name != "MASKING_KEY")
 
 
 @cache
@@ -292,17 +297,16 @@ def use_sample_api(url: str) -> None:
 
 
 def _load_dotenv() -> None:
-    known = [str(field.alias) for field in Settings.model_fields.values()]
     try:
-        for name in dotenv_values(ROOT / ".env", encoding="utf-8-sig").keys() - {*known, *FOR_LIBRARIES}:
+        dotenv = DotEnv(ROOT / ".env", encoding="utf-8-sig", override=False)
+        for name in dotenv.dict().keys() - {*NAMES, *FOR_LIBRARIES}:
             others = "__" in name or name.startswith((WINDOW, "DAGSTER_", "DLT_"))  # of dlt, Dagster, or checked later
-            if like := not others and get_close_matches(name.upper(), known, 1, 0.9):
+            if like := not others and get_close_matches(name.upper(), NAMES, 1, 0.9):
                 raise WrongSetting(f"{name} in {ROOT}/.env is not a setting; did you mean {like[0]}?")
-        load_dotenv(ROOT / ".env", encoding="utf-8-sig")
-        # Empty means not set, but an empty MASKING_KEY must not switch masking off.
-        for name in known:
-            if name != "MASKING_KEY" and not os.environ.get(name, "x").strip():
-                del os.environ[name]
+        dotenv.set_as_environment_variables()
+        for name in NAMES:
+            if name in os.environ and _is_unset(name, os.environ[name]):
+                del os.environ[name]  # for dlt's own look-ups
     except UnicodeDecodeError:
         raise WrongSetting(f"{ROOT}/.env is not in UTF-8; save it in that encoding") from None
     except OSError as error:
@@ -350,6 +354,6 @@ def _sentence(error: ValidationError) -> str:
     field = next(field for field in Settings.model_fields.values() if field.alias == name)
     name = f"{WINDOW}{inner[0].upper()}" if inner else name
     given = str(wrong["input"])
-    is_hidden = "Secret" in str(field.annotation) or isinstance(wrong["input"], dict) or "@" in given or "?" in given
+    is_hidden = field.alias in SECRETS or isinstance(wrong["input"], dict) or "@" in given or "?" in given
     shape = next(text for text in field.metadata if isinstance(text, str)).replace("{}", str(field.default))
     return f"{name} must be {shape}" if is_hidden else f"{name} is {wrong['input']!r}, and must be {shape}"

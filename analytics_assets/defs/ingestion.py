@@ -1,6 +1,5 @@
 """The six resources as assets. Each is its own `@dlt_assets` op and can fail, be retried and be repeated alone."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,8 +19,6 @@ from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.settings import Settings
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
-
-logger = logging.getLogger(__name__)
 
 WINDOWED = (
     "Between the weekly full syncs (`reconciliation_schedule`) only rows that the API dates since the last sync are "

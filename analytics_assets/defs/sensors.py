@@ -114,7 +114,7 @@ def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
     text = "\n".join([what, *(failures or [context.failure_event.message or "No error is recorded."])])
     context.log.error(text)
     # Not of the settings as a whole: if another one is wrong, that is what has to be told.
-    if url := str(find("FAILURE_WEBHOOK_URL") or "").strip():
+    if url := find("FAILURE_WEBHOOK_URL"):
         _post(url, text)
 
 
