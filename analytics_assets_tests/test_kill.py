@@ -154,7 +154,7 @@ def test_twenty_kills_at_random_leave_no_damage(
     dagster_home: Path,
     tmp_path: Path,
 ) -> None:
-    """Whenever it is killed, the run after it is exact; the moments are chosen anew each time, and printed."""
+    """Whenever it is killed, the run after it is exact; the moments are random each time, and printed."""
 
     def slowly(*which: Any) -> Any:
         time.sleep(0.02)

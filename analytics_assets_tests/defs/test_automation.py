@@ -55,7 +55,7 @@ def test_what_was_never_loaded_and_has_rows_is_asked_for(api: ContractApi, tick:
 def test_growth_is_asked_for_once(
     api: ContractApi, materialize: Materialize, instance: dg.DagsterInstance, tick: Tick
 ) -> None:
-    """One call a resource finds what has grown; it is asked for once, and not again after the run."""
+    """One call per resource finds growth; a run for it is requested once, and not again after that run."""
     api.rows["users"] = [{"id": 1}, {"id": 2}]
     api.rows["trainings"] = [{"id": 1}]
     materialize(*RESOURCES)

@@ -80,7 +80,7 @@ def test_a_check_finds_the_damage(
     count: int,
     examples: str,
 ) -> None:
-    """Damage done to a table is found, counted and shown with up to three ids."""
+    """A damaged table fails its check, which counts the rows and shows up to three ids."""
     with warehouse().connection() as client:
         client.execute_sql(damage)
     found = check_only(instance, table)

@@ -29,7 +29,7 @@ def run(instance: dg.DagsterInstance) -> str:
 
 
 def test_the_project_keeps_its_events_where_dagster_would(dagster_home: Path) -> None:
-    """A history of before is still there, and Dagster's own storage reads what is written from now on."""
+    """An existing history is kept, and Dagster's own storage reads new events."""
     events = dagster_home / "history" / "runs"
     with dg.DagsterInstance.get() as instance:
         assert isinstance(instance.event_log_storage, EventLog)

@@ -1,4 +1,4 @@
-"""When what is made from other assets is made anew, asked of real runs of a small graph of the marts' shape."""
+"""When downstream assets are rebuilt, tested with real runs of a small graph like that of the marts."""
 
 import socket
 import subprocess
@@ -19,7 +19,7 @@ from analytics_assets.defs.history import (
 Made = Callable[..., dg.ExecuteInProcessResult]
 Requested = Callable[..., set[str]]
 BROKEN: set[str] = set()  # assets that cannot be made
-NOW = datetime.now(UTC)  # for all ticks, or a midnight in a test would have everything made anew
+NOW = datetime.now(UTC)  # for all ticks, since a midnight during a test would rebuild everything
 
 
 def _asset(name: str, *parents: str) -> dg.AssetsDefinition:
@@ -119,7 +119,7 @@ def test_an_update_right_after_a_request_is_followed(make: Made, requested: Requ
 def test_an_update_while_a_mart_is_made_is_followed(
     make: Made, requested: Requested, instance: dg.DagsterInstance
 ) -> None:
-    """A mart that was ready after the update, and has read the rows of before it, is made again."""
+    """A mart that ended after the update, but read the rows before it, is rebuilt."""
     make()
     key = dg.AssetKey("joined")
     before = instance.get_latest_materialization_event(key)

@@ -45,7 +45,7 @@ def test_a_resource_without_rows_has_its_table(api: ContractApi, materialize: Ma
 
 @pytest.mark.usefixtures("each_warehouse")
 def test_a_second_sync_changes_no_count(api: ContractApi, materialize: Materialize, query: Query) -> None:
-    """A second sync of the same data doubles nothing; an updated row is updated, and all are seen anew."""
+    """A second sync of the same data duplicates nothing; an updated row is updated, and every row is seen again."""
     api.rows["users"] = [{"id": number, "email": f"{number}@example.org"} for number in range(250)]
     materialize("users")
     [(first,)] = query("SELECT DISTINCT _last_seen_at FROM users")

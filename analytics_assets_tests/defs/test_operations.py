@@ -142,7 +142,7 @@ def test_a_restored_postgres_database_is_gone_on_with(
 
 
 def test_a_restored_dagster_home_is_gone_on_with(api: ContractApi, dagster_home: Path, folder: Path) -> None:
-    """The history of before the backup is there, and the next run is added to it."""
+    """The restored history has the runs before the backup, and the next run is added to it."""
     for runs in (1, 2):
         with dg.DagsterInstance.get() as instance:
             assert materializing_in(instance)("users").success

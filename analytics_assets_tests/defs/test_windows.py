@@ -176,7 +176,7 @@ def test_a_broken_whole_reading_is_gone_on_with(
     assert "window_start" not in noted
     assert noted["resumed_pages"] == 19
     [(started,)] = query("SELECT max(started_at) FROM syncs")
-    assert started < broken, "what the pages of before do not have is in the next window"
+    assert started < broken, "the next window has the rows that the kept pages lack"
     assert datetime.fromtimestamp(sync()["window_start"], UTC) == started
 
 
