@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from analytics_assets.tables.schema import BOOLEAN, COUNT, ID, JSON, TEXT, TIME, Column, Table
+from analytics_assets.tables.schema import BOOLEAN, COUNT, ID, JSON, NUMBER, TEXT, TIME, Column, Table
 
 REJECTED_ROWS = Table(
     "rejected_rows",
@@ -15,14 +15,16 @@ REJECTED_ROWS = Table(
         Column("page", COUNT, "Page of the API on which the row was, from 1.", nullable=False),
         Column("row", JSON, "The row as the API returned it.", personal=True, nullable=False),
         Column("synced_at", TIME, "Start of the sync that rejected the row.", nullable=False),
+        Column("rejected_in", COUNT, "Number of that sync in `syncs`."),
     ),
 )
 SYNCS = Table(
     "syncs",
-    "One row per complete sync of a resource.",
+    "One row per complete sync of a resource. Times are by the clock of the API, if it sends one.",
     (
         Column("resource", TEXT, "Resource that was read.", nullable=False),
-        Column("started_at", TIME, "Start of the sync; the `_last_seen_at` of the rows it saw.", nullable=False),
+        Column("number", COUNT, "Number of the sync among those of the resource, from 1."),
+        Column("started_at", TIME, "Start of the sync; the `_changed_at` of the rows it wrote.", nullable=False),
         Column("finished_at", TIME, "When its rows were loaded.", nullable=False),
         Column(
             "window_start",
@@ -33,12 +35,30 @@ SYNCS = Table(
         Column("row_count", COUNT, "Rows the API returned; a repeated id counts once.", nullable=False),
         Column("rejected", COUNT, "Rows that could not be read.", nullable=False),
         Column("deleted", COUNT, "Rows found to be deleted.", nullable=False),
+        Column("added", COUNT, "Rows that were new."),
+        Column("changed", COUNT, "Rows that had changed, or came back after a deletion."),
         Column("pages", COUNT, "Pages read.", nullable=False),
         Column("resumed_pages", COUNT, "Of these, kept from an interrupted sync; with any, no deletions are inferred."),
         Column("calls", COUNT, "Requests sent by the successful try, including retries.", nullable=False),
+        Column("api", TEXT, "Address from which the resource was read."),
+        Column(
+            "clock_ahead",
+            NUMBER,
+            "Seconds by which the clock of the machine was ahead of the API's; 0 if less than a minute, null if unknown.",
+        ),
     ),
 )
-LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SYNCS)}
+MISSING_IDS = Table(
+    "missing_ids",
+    "One row per id that the last complete sync has not seen. If the next does not see it either, the row counts as "
+    "deleted.",
+    (
+        Column("resource", TEXT, "Resource the id belongs to.", nullable=False),
+        Column("id", ID, "Identifier given by the API.", nullable=False),
+        Column("missing_since", COUNT, "Number of the sync in `syncs` that first missed it.", nullable=False),
+    ),
+)
+LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SYNCS, MISSING_IDS)}
 
 DATA_DICTIONARY = Table(
     "data_dictionary",
@@ -52,13 +72,10 @@ DATA_DICTIONARY = Table(
         Column("personal_data", BOOLEAN, "Whether its values are personal data.", nullable=False),
     ),
 )
+SHOWN = ("resource", "finished_at", "window_start", "row_count", "added", "changed", "deleted", "rejected", "calls")
 SYNC_LOG = Table(
     "sync_log",
     "One row per complete sync of a resource. The table `syncs` has more columns.",
-    tuple(
-        column
-        for column in SYNCS.columns
-        if column.name in ("resource", "finished_at", "window_start", "row_count", "rejected", "deleted", "calls")
-    ),
+    tuple(column for column in SYNCS.columns if column.name in SHOWN),
 )
 VIEWS: Mapping[str, Table] = {view.name: view for view in (DATA_DICTIONARY, SYNC_LOG)}

@@ -1,16 +1,19 @@
 """The six resources of the API as tables. A new field of the API is one line here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from analytics_assets.tables.schema import (
     BOOLEAN,
+    CHANGED_AT,
+    CHANGED_IN,
     COUNT,
     DELETED_AT,
     EMAIL,
     EXTRA_FIELDS,
+    HASH,
     ID,
     JSON,
-    LAST_SEEN_AT,
     NUMBER,
     PAGE,
     TEXT,
@@ -29,15 +32,17 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
             Column("id", ID, "Identifier given by the API.", nullable=False),
             *columns,
             Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
-            Column(LAST_SEEN_AT, TIME, "Start of the sync that last saw the row.", nullable=False),
+            Column(CHANGED_AT, TIME, "Start of the sync that last changed the row.", nullable=False),
+            Column(CHANGED_IN, COUNT, "Number of that sync in `syncs`; null if the row has been deleted for long."),
             Column(DELETED_AT, TIME, "When a second complete sync in a row had not seen the row; null if it exists."),
+            Column(HASH, COUNT, "Hash of what the API says of the row; only in the warehouse."),
             Column(PAGE, COUNT, "Page on which that sync saw the row, from 1; only in the warehouse.", nullable=False),
         ),
     )
 
 
 _LEARNER = (
-    Column("user_id", ID, "Learner; refers to `users.id`."),
+    Column("user_id", ID, "Learner; refers to `users.id`.", tracked=True),
     Column("user_name", TEXT, "Name of that learner.", personal=True),
     Column("user_email", EMAIL, "Address of that learner.", personal=True),
 )
@@ -51,9 +56,9 @@ RESOURCES: Mapping[str, Table] = {
     for table in (
         _resource(
             "users",
-            "One row per learner account.",
+            "One row per learner account. `user_history` has the past states.",
             Column("email", EMAIL, "Address the learner signs in with.", personal=True),
-            Column("segments", JSON, "Audience segments the learner belongs to, as a list."),
+            Column("segments", JSON, "Audience segments the learner belongs to, as a list.", tracked=True),
             Column("display_name", TEXT, "Name shown to others.", personal=True),
             Column("first_name", TEXT, "Given name.", personal=True),
             Column("last_name", TEXT, "Family name.", personal=True),
@@ -74,24 +79,31 @@ RESOURCES: Mapping[str, Table] = {
         ),
         _resource(
             "registrations",
-            "One row per registration of a learner for content.",
-            Column("completed_at", TIME, "When the learner completed the content."),
-            Column("is_completed", BOOLEAN, "Whether the API counts the content as completed."),
-            Column("completion_percentage", NUMBER, "Progress through the content, 0 to 100."),
-            Column("score", NUMBER, "Score the learner reached."),
-            Column("due_at", TIME, "When the content has to be completed."),
-            Column("due_date", TIME, "When the content has to be completed, if `due_at` is null."),
+            "One row per registration of a learner for content. `registration_history` has the past states.",
+            Column("completed_at", TIME, "When the learner completed the content.", tracked=True),
+            Column("is_completed", BOOLEAN, "Whether the API counts the content as completed.", tracked=True),
+            Column("completion_percentage", NUMBER, "Progress through the content, 0 to 100.", tracked=True),
+            Column("score", NUMBER, "Score the learner reached.", tracked=True),
+            Column("due_at", TIME, "When the content has to be completed.", tracked=True),
+            Column("due_date", TIME, "When the content has to be completed, if `due_at` is null.", tracked=True),
             Column(
                 "pass_status",
                 TEXT,
                 "Result of the assessment in the API's words, such as `passed`, `failed` or `pending`; null if "
                 "there is none.",
+                tracked=True,
             ),
             Column("created_at", TIME, "When the learner was registered."),
             Column("user", JSON, "The learner as the API embeds it, an object.", personal=True),
-            Column("user_id", ID, "Learner; refers to `users.id`.", lifted_from="user"),
+            Column("user_id", ID, "Learner; refers to `users.id`.", lifted_from="user", tracked=True),
             Column("content", JSON, "The content as the API embeds it, an object.", personal=True),
-            Column("content_id", ID, "Content; refers to `trainings.id` for a training.", lifted_from="content"),
+            Column(
+                "content_id",
+                ID,
+                "Content; refers to `trainings.id` for a training.",
+                lifted_from="content",
+                tracked=True,
+            ),
         ),
         _resource(
             "certifications",
@@ -110,13 +122,38 @@ RESOURCES: Mapping[str, Table] = {
         ),
         _resource(
             "paths_users",
-            "One row per enrolment in a learning path.",
+            "One row per enrolment in a learning path. `enrolment_history` has the past states.",
             *_LEARNER,
-            Column("path_id", ID, "Learning path the learner is enrolled in."),
+            Column("path_id", ID, "Learning path the learner is enrolled in.", tracked=True),
             Column("path_name", TEXT, "Title of the learning path."),
             Column("path_description", TEXT, "What the learning path is about."),
-            Column("progress_percentage", NUMBER, "Progress through the path, 0 to 100."),
-            Column("completed_at", TIME, "When the learner completed the path."),
+            Column("progress_percentage", NUMBER, "Progress through the path, 0 to 100.", tracked=True),
+            Column("completed_at", TIME, "When the learner completed the path.", tracked=True),
         ),
     )
+}
+
+
+def _history(table: str, name: str, one: str) -> Table:
+    """The past states of the rows of a resource, each of which is `one`."""
+    key, *others = RESOURCES[table].columns
+    return Table(
+        name,
+        f"One row per state of {one} since the first sync. A state is one set of values of the columns that change over "
+        f"time. A deletion ends a state, and {one} that comes back begins one.",
+        (
+            replace(key, description=f"Refers to `{table}.id`."),
+            *(replace(column, lifted_from=None) for column in others if column.tracked),
+            Column("valid_from", TIME, "Start of the sync that first saw the state.", nullable=False),
+            Column("valid_to", TIME, "Start of the sync that saw that the state has ended; null if it is current."),
+            Column("from_sync", COUNT, "Number of the first of these syncs in `syncs`.", nullable=False),
+            Column("to_sync", COUNT, "Number of the second; null if the state is current."),
+        ),
+    )
+
+
+HISTORIES: Mapping[str, Table] = {  # by resource
+    "users": _history("users", "user_history", "an account"),
+    "registrations": _history("registrations", "registration_history", "a registration"),
+    "paths_users": _history("paths_users", "enrolment_history", "an enrolment"),
 }

@@ -39,7 +39,10 @@ COUNT = Type("bigint", "bigint", pa.int64(), "BIGINT")
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `lifted_from` names the field whose value, or whose (possibly nested) `id`, the column holds."""
+    """One column. `lifted_from` names the field whose value, or whose (possibly nested) `id`, the column holds.
+
+    The history of the table has the past values of a `tracked` column.
+    """
 
     name: str
     type: Type
@@ -47,6 +50,7 @@ class Column:
     personal: bool = False
     nullable: bool = True
     lifted_from: str | None = None
+    tracked: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,15 @@ class Table:
         return [column.name for column in self.columns if column.type is of_type]
 
 
-LAST_SEEN_AT = "_last_seen_at"
-DELETED_AT = "_deleted_at"
-PAGE = "_page"
 EXTRA_FIELDS = "extra_fields"
-ADDED = frozenset({LAST_SEEN_AT, DELETED_AT, PAGE, EXTRA_FIELDS})  # to the API's own columns, by every sync
+CHANGED_AT = "_changed_at"
+CHANGED_IN = "_changed_in"
+DELETED_AT = "_deleted_at"
+HASH = "_hash"
+PAGE = "_page"
+OF_SYNC = frozenset({CHANGED_AT, CHANGED_IN, DELETED_AT})  # what a sync notes of a row that it writes
+UNPUBLISHED = frozenset({HASH, PAGE})  # only loads need them
+ADDED = OF_SYNC | UNPUBLISHED | {EXTRA_FIELDS}  # to the API's own columns
 
 
 def dlt_columns(table: Table) -> "TTableSchemaColumns":
@@ -104,6 +112,11 @@ def dlt_columns(table: Table) -> "TTableSchemaColumns":
 def arrow_schema(table: Table) -> pa.Schema:
     """The Arrow schema of `table`, columns in declared order."""
     return pa.schema([pa.field(column.name, column.type.arrow, column.nullable) for column in table.columns])
+
+
+def typed_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of the rows of a resource before a sync notes anything of them."""
+    return pa.schema([field for field in arrow_schema(table) if field.name not in OF_SYNC])
 
 
 def create_table(table: Table) -> str:
