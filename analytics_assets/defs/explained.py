@@ -53,8 +53,9 @@ def spares_pages(error: Exception) -> bool:
 
 
 def _is_transient(error: BaseException) -> bool:
-    is_passing_fault = isinstance(error, Fault) and error.again
-    return is_passing_fault or isinstance(error, TransientException) or failures.is_operational(error)
+    if isinstance(error, Fault):
+        return error.again
+    return isinstance(error, TransientException | failures.Overtaken) or failures.is_operational(error)
 
 
 def _hidden(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from analytics_assets.defs.catalog import API_GROUP, asset_spec
 from analytics_assets.defs.explained import explained, spares_pages
 from analytics_assets.extract.reader import Reader
 from analytics_assets.extract.source import Source
-from analytics_assets.load import ledger
+from analytics_assets.load import entry, ledger
 from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.settings import Settings
 from analytics_assets.tables.resources import RESOURCES
@@ -68,22 +68,32 @@ def _asset(table: Table, settings: Settings, warehouse: Warehouse) -> dg.AssetsD
             with warehouse.connection() as client:
                 known["held"] = ledger.held(client, table)
                 for due in reader.due(table, run_plan.tables_due(context)):
-                    last = ledger.last_sync(client, due)
-                    reader.begin(due, run_plan.sync(context, due, settings, last))
+                    ledger.prepare(client, due)
+                    reader.begin(due, run_plan.sync(context, due, settings, ledger.last_sync(client, due)))
             if not reader.is_at_hand(table):
                 warehouse.release()  # reading and typing many rows takes long
             # dlt's three steps instead of dagster-dlt's one, which would lock the warehouse for all of them.
-            with reader.read(table, spares_pages) as reading, warehouse.pipeline(table.name) as pipeline:
-                with source.of(reading) as batches:
+            with (
+                reader.read(table, spares_pages) as reading,
+                warehouse.changes(reading) as changes,
+                warehouse.pipeline(table.name) as pipeline,
+            ):
+                if not reading.is_at_hand:
+                    warehouse.release()
+                with source.of(changes) as batches:
                     pipeline.extract(batches, loader_file_format="parquet")
                 with warehouse.writing():
-                    pipeline.normalize()
-                    load_id = pipeline.load().loads_ids[0]
                     with warehouse.connection() as client:
-                        counts = ledger.enter(client, table, reading.sync)
+                        ledger.check_number(client, table, changes.sync)
+                    load_id = "none, since no row has changed"
+                    if changes.is_any:
+                        pipeline.normalize()
+                        load_id = pipeline.load().loads_ids[0]
+                    with warehouse.connection() as client:
+                        counts = entry.enter(client, table, changes)
             known |= {"done": "was loaded, but its metadata could not be read", "held": "Its rows are complete."}
             with warehouse.connection() as client:
-                described = sync_metadata.of(client, table, reading.sync, counts, settings, before)
+                described = sync_metadata.of(client, table, changes, counts, settings, before)
         return dg.MaterializeResult(asset_key=table.name, metadata={**described, "load_id": load_id})
 
     return load

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from analytics_assets.defs import history
-from analytics_assets.extract.api import api_name
+from analytics_assets.extract.api import address, api_name
 from analytics_assets.load import ledger
 from analytics_assets.settings import Settings
 from analytics_assets.tables.resources import RESOURCES
@@ -21,7 +21,9 @@ class SyncConfig(dg.Config):
     """The configuration of one resource in a run."""
 
     accept_fewer_rows: bool = Field(
-        default=False, description="Load the resource even if it has shrunk more than SHRINKING_SHARE allows."
+        default=False,
+        description="Load the resource even if more rows are gone than SHRINKING_SHARE allows, or if the warehouse has "
+        "the rows of another API.",
     )
     whole: bool = Field(
         default=False, description="Read the whole resource, even if it has a window of dates (API_WINDOW_...)."
@@ -44,8 +46,12 @@ def sync(context: dg.AssetExecutionContext, table: Table, settings: Settings, la
     config = SyncConfig(**cast(dict[str, Any], ops[table.name].config))
     is_whole, accepts = config.whole or settings.whole_sync, config.accept_fewer_rows or settings.accept_fewer_rows
     return Sync(
+        number=last.number + 1,
+        api=address(settings, table),
+        last_api=None if accepts else last.api,
         window_start=None if is_whole else _window_start(context, table, settings, last),
         known_pages=last.pages,
+        missing_share=1.0 if accepts else settings.shrinking_share,
         least_rows=0 if accepts else ledger.least_rows(last, settings.shrinking_share),
         rejected_share=settings.rejected_share,
     )

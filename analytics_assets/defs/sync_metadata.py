@@ -1,7 +1,8 @@
 """What an asset's page shows about a sync."""
 
 import logging
-from datetime import UTC, datetime
+import time
+from datetime import datetime
 from typing import Any, cast
 
 import dagster as dg
@@ -11,8 +12,9 @@ from analytics_assets.extract.api import api_name
 from analytics_assets.extract.budget import budget
 from analytics_assets.extract.faults import Fault
 from analytics_assets.load import statements
+from analytics_assets.load.changes import Changes
 from analytics_assets.load.dialect import SqlClient
-from analytics_assets.load.ledger import Counts
+from analytics_assets.load.entry import Counts
 from analytics_assets.settings import Settings
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
@@ -23,17 +25,20 @@ logger = logging.getLogger(__name__)
 def of(
     client: SqlClient,
     table: Table,
-    sync: Sync,
+    changes: Changes,
     counts: Counts,
     settings: Settings,
     before: history.Materialization | None,
 ) -> dict[str, Any]:
     """The metadata of a sync that has been loaded and recorded; `before` is the previous materialization."""
+    sync = changes.sync
     metadata = {
         **column_profile.of(client, table, counts.total),
         "dagster/row_count": counts.total,
         "rows_in_sync": counts.in_sync,
         "rows_read": sync.rows,
+        "added_rows": changes.added,
+        "changed_rows": changes.changed,
         "rejected_rows": len(sync.rejected),
         "deleted_rows": counts.deleted,
         "pages": sync.pages,
@@ -41,7 +46,7 @@ def of(
         "calls": sync.calls,
         **_calls_left(settings),
         "extra_fields": sorted(sync.extra_fields),
-        "seconds": round((datetime.now(UTC) - sync.began_at).total_seconds(), 2),
+        "seconds": round(time.monotonic() - sync.began, 2),
         "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
         "dagster/table_name": statements.full_name(client, table),
         "api": api_name(settings),

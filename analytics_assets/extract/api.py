@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -18,6 +18,8 @@ from analytics_assets.settings import Settings
 from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
+
+WINDOW_MARGIN = timedelta(days=7)  # a window ends later by this, so that a clock that is behind hides no rows
 
 
 def api(settings: Settings, session: requests.Session) -> RESTAPIConfig:
@@ -55,14 +57,15 @@ def path(settings: Settings, resource: str) -> str:
     return settings.api_resource_path.format(resource=resource)
 
 
-def page_url(settings: Settings, table: Table, window_start: datetime | None, end: datetime) -> Callable[[int], str]:
-    """The URL of each page: of all rows, or of the rows that the API dates in a window.
+def page_url(settings: Settings, table: Table, window_start: datetime | None) -> Callable[[int], str]:
+    """The URL of each page: of all rows, or of the rows that the API dates after `window_start`.
 
     dlt's `incremental` is not used: it drops rows that it dates differently from the API, fails on a missing date, and
     keeps the last date in its own state even if the load fails.
     """
     if window_start is None:
         return _url(settings, path(settings, table.name))
+    end = datetime.now(UTC) + WINDOW_MARGIN
     start, stop = int(window_start.timestamp()), math.ceil(end.timestamp())  # seconds since 1970
     parts = urlsplit(settings.api_windows[table.name].format(start=start, end=stop))
     given = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in ("page", "per_page")]
@@ -81,12 +84,17 @@ def has_row(settings: Settings, table: Table, number: int) -> bool:
     return asyncio.run(ask())
 
 
-def page_log(settings: Settings, table: Table, *kind: str) -> PageLog:
-    """The page log for this resource, API and token; one process may use it at a time."""
+def page_log(settings: Settings, table: Table, *kind: object) -> PageLog:
+    """The page log for this resource, API, token and `kind`; one process may use it at a time."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
-    api = (settings.api_base_url, path(settings, table.name), str(settings.api_page_size), key, *kind)
+    api = (settings.api_base_url, path(settings, table.name), str(settings.api_page_size), key, *map(str, kind))
     name = sha256("\n".join(api).encode()).hexdigest()[:32]
     return PageLog(settings.dlt_data_dir / "pages" / table.name / name, settings.resume_hours * 3600)
+
+
+def address(settings: Settings, table: Table) -> str:
+    """The URL of a resource without password and parameters, by which a warehouse knows whose rows it has."""
+    return _url(settings, path(settings, table.name))(1).partition("?")[0]
 
 
 def api_name(settings: Settings) -> str:

@@ -4,7 +4,6 @@ This module decides whether a row is accepted, or rejected with a reason. `value
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -12,18 +11,9 @@ import pyarrow.compute as pc
 
 from analytics_assets.extract import values
 from analytics_assets.extract.answer import NULL, Raw, ascii_text, fields, rows
+from analytics_assets.extract.row_hash import row_hashes
 from analytics_assets.extract.structs import Structs
-from analytics_assets.tables.schema import (
-    DELETED_AT,
-    EXTRA_FIELDS,
-    JSON,
-    LAST_SEEN_AT,
-    PAGE,
-    Column,
-    Table,
-    Type,
-    arrow_schema,
-)
+from analytics_assets.tables.schema import EXTRA_FIELDS, HASH, JSON, PAGE, Column, Table, Type, typed_schema
 from analytics_assets.tables.sync import Rejected
 
 
@@ -35,27 +25,27 @@ class Typed(NamedTuple):
     extra_fields: set[str]
 
 
-def typed(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
+def typed(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int) -> Typed:
     """The rows of consecutive pages from `first_page` on. If several rows have the same key, the last one is kept."""
     try:
-        return _whole(structs, table, bodies, first_page, seen_at)
+        return _whole(structs, table, bodies, first_page)
     except (*values.UNREADABLE, RecursionError):
-        return value_by_value(table, bodies, first_page, seen_at)
+        return value_by_value(table, bodies, first_page)
 
 
-def _whole(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
+def _whole(structs: Structs, table: Table, bodies: Sequence[bytes], first_page: int) -> Typed:
     pages = structs.decode(bodies)
     found = [row for page in pages for row in page]
     if not found:
-        return Typed(arrow_schema(table).empty_table(), [], set())
+        return Typed(typed_schema(table).empty_table(), [], set())
     arrays = structs.columns(found)
     keys = arrays[table.key]
     if keys.null_count or pc.count_distinct(keys).as_py() < len(keys):
         raise ValueError("a key is missing or occurs twice")
-    return Typed(_table(table, arrays, _numbers(pages, first_page), seen_at), [], set(structs.learned))
+    return Typed(_table(table, arrays, _numbers(pages, first_page)), [], set(structs.learned))
 
 
-def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_at: datetime) -> Typed:
+def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int) -> Typed:
     """Like `typed`, but a row that cannot be read is rejected with a reason and affects no other row."""
     pages = [rows(table.name, body) for body in bodies]
     texts, numbers = [row for page in pages for row in page], _numbers(pages, first_page)
@@ -79,7 +69,7 @@ def value_by_value(table: Table, bodies: Sequence[bytes], first_page: int, seen_
     ]
     latest = {key: index for index, key in enumerate(keys) if index not in reasons}
     stay = pa.array(sorted(latest.values()), pa.int64())
-    return Typed(_table(table, arrays, numbers, seen_at, stay), rejected, set().union(*extras))
+    return Typed(_table(table, arrays, numbers, stay), rejected, set().union(*extras))
 
 
 def _read(
@@ -121,15 +111,9 @@ def _numbers(pages: Sequence[Sequence[Any]], first_page: int) -> list[int]:
     return [number for number, page in enumerate(pages, first_page) for _ in page]
 
 
-def _table(
-    table: Table, arrays: dict[str, pa.Array], numbers: list[int], seen_at: datetime, stay: pa.Array | None = None
-) -> pa.Table:
+def _table(table: Table, arrays: dict[str, pa.Array], numbers: list[int], stay: pa.Array | None = None) -> pa.Table:
     """A table of these columns, with all rows or only those with an index in `stay`; others may lack a key."""
-    schema = arrow_schema(table)
-    added = {
-        LAST_SEEN_AT: pa.repeat(pa.scalar(seen_at, schema.field(LAST_SEEN_AT).type), len(numbers)),
-        DELETED_AT: pa.nulls(len(numbers), schema.field(DELETED_AT).type),
-        PAGE: pa.array(numbers, schema.field(PAGE).type),
-    }
+    schema = typed_schema(table)
+    added = {HASH: row_hashes(table, arrays), PAGE: pa.array(numbers, schema.field(PAGE).type)}
     rows = pa.table([added.get(name, arrays.get(name)) for name in schema.names], schema.names)
     return (rows if stay is None else rows.take(stay)).cast(schema)

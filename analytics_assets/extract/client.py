@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Self, TypeVar
 
@@ -74,6 +75,7 @@ class Client:
         self._slots = asyncio.Semaphore(self._in_flight)
         self._budget: Budget | None = None
         self._turn = asyncio.Lock()
+        self._has_warned = False
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -112,6 +114,7 @@ class Client:
             sync.calls += 1
             try:
                 async with self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False) as answer:
+                    self._note_clock(answer, sync)
                     if answer.status >= 300:
                         raise faults.of_status(answer.status, shown, _asked_wait(answer), self._patience)
                     body = await body_of(answer, shown)
@@ -124,6 +127,20 @@ class Client:
             return body, meaning(body, where)
         except (ValueError, RecursionError):
             raise Fault(f"{where}: the body is not JSON", again=True) from None
+
+    def _note_clock(self, answer: aiohttp.ClientResponse, sync: Sync) -> None:
+        """Tell the sync the time of the API, from the first answer that has a readable `Date`."""
+        if sync.clock_ahead is not None or not (time := _date(answer)):
+            return
+        sync.set_clock(time)
+        if sync.clock_ahead and not self._has_warned:
+            self._has_warned = True
+            direction = "ahead of" if sync.clock_ahead > 0 else "behind"
+            logger.warning(
+                "the clock of this machine is %s %s that of the API; times are taken from the API",
+                timedelta(seconds=abs(sync.clock_ahead)),
+                direction,
+            )
 
     def _wait(self, state: RetryCallState) -> float:
         error = _error(state)
@@ -141,6 +158,14 @@ def _count_failure(state: RetryCallState) -> None:
     if sync.failures > max(MOST_FAILURES, sync.calls / 2):
         raise Impatient(f"{error}; {sync.failures} of {sync.calls} calls failed; run again later") from None
     logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
+
+
+def _date(answer: aiohttp.ClientResponse) -> datetime | None:
+    """The time at which the server answered; None if it does not say or the header is unreadable."""
+    try:
+        return parsedate_to_datetime(answer.headers.get("Date", "")).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -99,16 +99,18 @@ class Reading:
     async def _read(self, client: Client, before: "list[asyncio.Task[None]]") -> None:
         if before:
             await asyncio.wait(before)
+        number = self.sync.number
         await self._take_lock()
-        self.sync.started_at = self.sync.began_at = datetime.now(UTC)
-        self.log = await in_thread(page_log, self._settings, self.table)
+        self.sync.begin()
+        # Pages that were read before another sync was loaded would bring its older rows back.
+        self.log = await in_thread(page_log, self._settings, self.table, number)
         if len(self.log):
             self.sync.window_start = None  # an interrupted full reading is resumed first
         if self.sync.window_start:
             self.log.close()
             self.log = await in_thread(page_log, self._settings, self.table, "window")
             self.log.keep(0)
-        self._url = page_url(self._settings, self.table, self.sync.window_start, self.sync.started_at)
+        self._url = page_url(self._settings, self.table, self.sync.window_start)
         self.is_open.set_result(None)
         try:
             if len(self.log):
@@ -129,6 +131,7 @@ class Reading:
             except Timeout:
                 if attempt == 0:
                     logger.info("another run syncs %s; waiting for it", self.table.name)
+                    self.sync.number = None  # that run takes it
                 await asyncio.sleep(LOCK_SECONDS)
 
     async def _fetch(self, client: Client) -> None:
@@ -216,7 +219,9 @@ class Reading:
                 raise
         if resumed:
             logger.info("%s pages of an earlier reading are used: %s", f"{resumed:,}", self._url(last))
-            self.sync.started_at = self.log.started_at  # else the next window would miss rows created since
+            self.sync.started_at = self.log.started_at - timedelta(
+                seconds=self.sync.clock_ahead or 0
+            )  # else the next window would miss rows created since
         self.sync.resumed_pages = resumed
         self.log.keep(resumed)
 
@@ -231,7 +236,7 @@ class Reading:
         if self._error:
             raise self._error
         bodies = [self.log[page] for page in pages]
-        return typed(self._structs, self.table, bodies, pages.start, self.sync.started_at), is_last
+        return typed(self._structs, self.table, bodies, pages.start), is_last
 
     def batch(self) -> tuple[pa.Table | None, bool]:
         """Wait for the next rows, about `BATCH_ROWS` or all that are left; also returns whether there are more.

@@ -1,32 +1,41 @@
-"""dlt's sources of the six resources, which yield the batches of their readings."""
+"""dlt's sources of the six resources, which yield the batches of a reading."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import dlt
+import pyarrow as pa
 import requests
 from dlt.extract import DltSource
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import EndpointResource
 
 from analytics_assets.extract.api import api
-from analytics_assets.extract.reading import Reading
 from analytics_assets.settings import Settings
 from analytics_assets.tables.schema import Table, dlt_columns
 
 
-class Batches(requests.Session):
-    """Answers dlt's requests for pages of one resource with batches of `reading`, in the shape of the API's answers."""
+class Rows(Protocol):
+    """The rows of one table, a batch at a time."""
 
-    reading: Reading
+    table: Table
+
+    def batch(self) -> tuple[pa.Table | None, bool]:
+        """The next rows, if there are any, and whether there may be more."""
+
+
+class Batches(requests.Session):
+    """Answers dlt's requests for pages of one resource with batches of `rows`, in the shape of the API's answers."""
+
+    rows: Rows
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        batch, has_more = self.reading.batch()
+        batch, has_more = self.rows.batch()
         rows = [] if batch is None else [batch]
         response = requests.Response()
         response.status_code, response.url = 200, str(request.url)
-        setattr(response, "json", lambda **_: {"data": {self.reading.table.name: rows}, "has_more": has_more})  # noqa: B010
+        setattr(response, "json", lambda **_: {"data": {self.rows.table.name: rows}, "has_more": has_more})  # noqa: B010
         return response
 
     def __deepcopy__(self, _: Any) -> "Batches":
@@ -45,13 +54,13 @@ class Source:
         self.dlt.resources[table.name].apply_hints(columns=dlt_columns(table)).add_step(_loadable)
 
     @contextmanager
-    def of(self, reading: Reading) -> Iterator[DltSource]:
-        """The source, which yields the batches of `reading` inside the context; one reading at a time."""
-        self._session.reading = reading
+    def of(self, rows: Rows) -> Iterator[DltSource]:
+        """The source, which yields the batches of `rows` inside the context; one reading at a time."""
+        self._session.rows = rows
         try:
             yield self.dlt
         finally:
-            del self._session.reading
+            del self._session.rows
 
 
 def _loadable(batches: list[Any], _: Any = None) -> Any:

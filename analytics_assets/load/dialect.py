@@ -3,11 +3,15 @@
 Only the spelling changes. Statements must avoid functions that another warehouse lacks.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
+import pyarrow as pa
 import sqlglot
 import sqlglot.expressions as exp
 from dlt.common.destination.dataset import DBApiCursor
@@ -16,6 +20,10 @@ from sqlglot.errors import ErrorLevel
 
 from analytics_assets.tables.schema import OWN
 
+logger = logging.getLogger(__name__)
+
+KEEPALIVES = {"idle": 60, "interval": 10, "count": 6}
+LOCK_SECONDS = 0.1  # between two attempts
 MARK = "\0"  # occurs in no SQL
 NO_COMMENTS = ("bigquery", "databricks")  # other syntax; `data_dictionary` has the descriptions
 
@@ -39,6 +47,46 @@ class SqlClient:
         """A cursor of the database's driver over the result of one statement."""
         [statement] = self._translated(text)
         return self._client.execute_query(statement)
+
+    def stream(self, text: str, rows: int = 100_000) -> Iterator[pa.Table]:
+        """The result of one statement in tables of about `rows` rows, in bounded memory."""
+        [statement] = self._translated(text)
+        if self.is_postgres:
+            yield from self._stream_postgres(statement)
+            return
+        if self._client.capabilities.sqlglot_dialect == OWN:  # dlt's cursor would make a copy, and DuckDB warns of it
+            for batch in self._client.native_connection.sql(statement).to_arrow_reader(rows):
+                yield pa.Table.from_batches([batch])
+            return
+        with self._client.execute_query(statement) as cursor:
+            yield from cursor.iter_arrow(chunk_size=rows)
+
+    def _stream_postgres(self, statement: str) -> Iterator[pa.Table]:
+        """By ADBC, as dlt loads: dlt's cursor would fetch all rows at once."""
+        from adbc_driver_postgresql import dbapi
+
+        url = self._client.credentials.to_native_representation()
+        with dbapi.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute(f"SET search_path = {self._client.fully_qualified_dataset_name()}")
+            cursor.execute(statement)
+            yield from (pa.Table.from_batches([batch]) for batch in cursor.fetch_record_batch())
+
+    def lock(self, name: str) -> None:
+        """On Postgres, lock `name` for this session, and wait for the session that has locked it."""
+        if not self.is_postgres:
+            return
+        # The lock of a machine that has lost its network is released after two minutes.
+        self._client.execute_many([f"SET tcp_keepalives_{what} = {n}" for what, n in KEEPALIVES.items()])
+        for attempt in count():
+            if self._client.execute_sql("SELECT 1 WHERE pg_try_advisory_lock(hashtext(%s))", name):
+                return
+            if attempt == 0:
+                logger.info("a run on another machine writes to the warehouse; waiting for it")
+            time.sleep(LOCK_SECONDS)  # an interrupt would not end a wait of the server's
+
+    @property
+    def is_postgres(self) -> bool:
+        return bool(self._client.capabilities.sqlglot_dialect == "postgres")
 
     def begin_transaction(self) -> AbstractContextManager[Any]:
         """A transaction; none if DDL is not transactional, as on BigQuery and Databricks."""

@@ -18,6 +18,10 @@ class WarehouseOpen(Unavailable):
     """Another program has the DuckDB file open."""
 
 
+class Overtaken(Exception):
+    """Another sync of the same resource was loaded in the meantime; reading again helps."""
+
+
 @contextmanager
 def opening(kind: str) -> Iterator[None]:
     """Turn an error on opening a warehouse of this kind into `Unavailable`, without text that may hold the password."""

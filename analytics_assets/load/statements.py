@@ -1,5 +1,6 @@
 """SQL with the same meaning on every warehouse: what exists, and how a table is refilled."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analytics_assets.load.dialect import SqlClient
@@ -31,6 +32,8 @@ def make_dataset(client: SqlClient) -> None:
     """Create the dataset if it does not exist."""
     if not client.has_dataset():
         client.create_dataset()
+        client.close_connection()  # a connection of DuckDB goes to the dataset only if that is there from the start
+        client.open_connection()
 
 
 def comment(client: SqlClient, table: Table) -> None:
@@ -53,6 +56,22 @@ def insert(client: SqlClient, table: Table, **row: Any) -> None:
     given = {name: value for name, value in row.items() if value is not None}
     names = ", ".join(f'"{name}"' for name in given)
     client.execute_sql(f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(given))})", *given.values())
+
+
+def insert_ids(client: SqlClient, table: Table, ids: Iterable[Sequence[str]], **others: Any) -> None:
+    """Add a row to `table` per id, with the same `others`; `ids` are in lists, each of which is one statement."""
+    names = ", ".join(f'"{name}"' for name in ("id", *others))
+    for some in ids:
+        values = ", ".join([f"({', '.join('?' * (1 + len(others)))})"] * len(some))
+        parameters = [value for key in some for value in (key, *others.values())]
+        client.execute_sql(f"INSERT INTO {table.name} ({names}) VALUES {values}", *parameters)
+
+
+def index(client: SqlClient, table: str, columns: str, condition: str = "true") -> None:
+    """On Postgres, create this index of `table` if it does not exist; elsewhere a scan is as fast."""
+    if client.is_postgres:
+        name = "_".join((table, *columns.replace(",", "").split()))
+        client.execute_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns}) WHERE {condition}")
 
 
 def make_view(client: SqlClient, view: Table, query: str) -> None:

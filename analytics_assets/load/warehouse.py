@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dlt.common.exceptions import MissingDependencyException
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
 from dlt.destinations.sql_client import SqlClientBase
 
+from analytics_assets.load.changes import Changes, Reading
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.duckdb_file import DuckDbFile, lock_of, locked
 from analytics_assets.load.failures import opening
@@ -34,7 +35,7 @@ class Warehouse:
         self.kind = settings.warehouse
         credentials = settings.credentials if isinstance(settings.credentials, str) else None
         self._destination = _destination(self.kind, credentials)
-        self._folder = settings.dlt_data_dir
+        self._folder, self._memory_limit = settings.dlt_data_dir, settings.duckdb_memory_limit
         self.file: Path | None = None
         self.published_file: Path | None = None
         self._duckdb: DuckDbFile | None = None
@@ -72,19 +73,40 @@ class Warehouse:
             raise
 
     @contextmanager
+    def changes(self, reading: Reading) -> Iterator[Changes]:
+        """The changes of the reading against the rows of the warehouse; the caller holds the lock of that resource."""
+        with Changes(reading, self._folder / "compared" / reading.table.name, self._memory_limit) as changes:
+            with self.connection() as client:
+                changes.look_up(client)
+            yield changes
+
+    @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
         """Admit one process of this machine at a time; others wait. Reentrant.
 
         Yields a connection to a DuckDB file, None on a server. A server admits several writers, but two that refill the
-        same mart at once would fill it twice, and two first loads would both create its tables.
+        same mart at once would fill it twice, and two first loads would both create its tables. On Postgres, processes
+        of other machines wait as well.
         """
         if self._duckdb:
             with self._duckdb.writing() as database:
                 yield database
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with locked(lock_of(self._folder / "warehouse"), "another run writes to the warehouse"):
+        lock = lock_of(self._folder / "warehouse")
+        others = nullcontext() if lock.is_locked else self._without_other_machines()
+        with locked(lock, "another run writes to the warehouse"), others:
             yield None
+
+    @contextmanager
+    def _without_other_machines(self) -> Iterator[None]:
+        """Hold a lock of the server's, in a session of its own; the server releases it if that session ends."""
+        with opening(self.kind):
+            client = _client(self._destination, "lock")
+            client.open_connection()
+        with closing(client.native_connection):
+            SqlClient(client).lock(DATASET)
+            yield
 
     @contextmanager
     def connection(self) -> Iterator[SqlClient]:
@@ -128,7 +150,8 @@ def _destination(kind: str, credentials: str | None) -> Destination[Any, Any]:
 
 
 @lru_cache
-def _client(destination: Destination[Any, Any]) -> SqlClientBase[Any]:
+def _client(destination: Destination[Any, Any], purpose: str = "statements") -> SqlClientBase[Any]:
+    """dlt's client for this purpose; a client has one connection."""
     client = dlt.dataset(destination, DATASET, dlt.Schema(DATASET)).sql_client
     formats = client.capabilities.supported_loader_file_formats
     if select := client.capabilities.loader_file_format_selector:

@@ -44,7 +44,7 @@ SYNCS = Table(
         Column(
             "clock_ahead",
             NUMBER,
-            "Seconds by which the clock of the machine was ahead of the API's; 0 if less than a minute, null if unknown.",
+            "Seconds by which the machine's clock was ahead of the API's; 0 if less than a minute, null if unknown.",
         ),
     ),
 )

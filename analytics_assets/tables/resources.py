@@ -139,8 +139,8 @@ def _history(table: str, name: str, one: str) -> Table:
     key, *others = RESOURCES[table].columns
     return Table(
         name,
-        f"One row per state of {one} since the first sync. A state is one set of values of the columns that change over "
-        f"time. A deletion ends a state, and {one} that comes back begins one.",
+        f"One row per state of {one} since the first sync. A state is one set of values of its other columns. "
+        f"A deletion ends a state, and {one} that comes back begins one.",
         (
             replace(key, description=f"Refers to `{table}.id`."),
             *(replace(column, lifted_from=None) for column in others if column.tracked),

@@ -1,11 +1,17 @@
 """One sync of one resource: its limits, its counts, and the decision whether it may be loaded."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+CLOCK_SECONDS = 60  # a clock that is wrong by less counts as right
 FEW = 10  # missing or unreadable rows that are accepted whatever their share
+ACCEPT = (
+    "if that is right, accept it once: accept_fewer_rows: true in the configuration of its op (launchpad), or "
+    "ACCEPT_FEWER_ROWS=true for a whole `make run`"
+)
 
 
 class Rejected(NamedTuple):
@@ -26,23 +32,38 @@ class TooManyRejected(Unbelievable):
 
 
 class TooFewRows(Unbelievable):
-    """The API returned far fewer rows than before."""
+    """The API returned far fewer rows than before, or not those that the warehouse has."""
+
+
+class OtherApi(Unbelievable):
+    """The warehouse has rows of another API."""
 
 
 @dataclass
 class Sync:
-    """One sync of one resource: its start, its limits, and its counts so far.
+    """One sync of one resource: its place among the syncs, its limits, and its counts so far.
 
-    With `window_start`, only rows that the API dates between it and `started_at` are read, else all rows. `known_pages`
-    is the number of pages of the last full sync. A sync that resumes another one has `resumed_pages` of it and its
-    `started_at`; `began_at` is its own start. A full sync must have `least_rows`; at most `rejected_share` of the rows
-    (or ten) may be unreadable. Of the `calls`, `failures` were retried.
+    Its `number` gives its place: one more than that of the last sync in the warehouse, or None until that is known.
+    Times are for people, by the clock of the API if it sends one; `clock_ahead` is by how many seconds the clock of the
+    machine is ahead of it, and None if it is unknown.
+
+    With `window_start`, only rows that the API dates after it are read, else all rows. `known_pages` is the number of
+    pages of the last full sync. A sync that resumes another one has `resumed_pages` of it and its `started_at`;
+    `began` is its own start by `time.monotonic`. A full sync must have `least_rows`, and may miss `missing_share` of
+    the rows of the warehouse; at most `rejected_share` of the rows may be unreadable. Ten may always be missing or
+    unreadable. Rows are read from `api`, those of the warehouse were read from `last_api`. Of the `calls`, `failures`
+    were retried.
     """
 
+    number: int | None = 1
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=time.monotonic)
+    clock_ahead: float | None = None
     window_start: datetime | None = None
+    api: str = ""
+    last_api: str | None = None
     least_rows: int = 0
+    missing_share: float = 1.0
     rejected_share: float = 0.0
     known_pages: int = 0
     rows: int = 0
@@ -54,13 +75,41 @@ class Sync:
     extra_fields: set[str] = field(default_factory=set)
     filled: set[str] = field(default_factory=set)
 
+    def begin(self) -> None:
+        """Start now."""
+        self.started_at, self.began = datetime.now(UTC), time.monotonic()
+
+    def set_clock(self, api_time: datetime) -> None:
+        """Go by the clock of the API, which shows `api_time` now."""
+        ahead = (datetime.now(UTC) - api_time).total_seconds()
+        self.clock_ahead = round(ahead) if abs(ahead) >= CLOCK_SECONDS else 0.0
+        self.started_at -= timedelta(seconds=self.clock_ahead)
+
+    def now(self) -> datetime:
+        """The time by the clock of the API, if it is known."""
+        return datetime.now(UTC) - timedelta(seconds=self.clock_ahead or 0)
+
+    def check_api(self) -> None:
+        """Raise `OtherApi` if the rows must not be loaded beside those of the warehouse."""
+        if self.last_api and self.last_api != self.api:
+            raise OtherApi(f"the warehouse has the rows of {self.last_api}, and these are of {self.api}; {ACCEPT}")
+
+    def check_missing(self, missing: int, known: int) -> None:
+        """Raise `TooFewRows` if too many of the `known` rows of the warehouse would become missing at once."""
+        missing -= sum(rejected.id is None for rejected in self.rejected)  # each may be one of them
+        most = max(FEW, int(known * self.missing_share))
+        if missing > most:
+            raise TooFewRows(
+                f"the API returned {self.rows} rows, but not {missing} of the {known} that the warehouse has; at most "
+                f"{most} were expected to be missing; {ACCEPT}"
+            )
+
     def finish(self) -> None:
         """Raise `TooFewRows` or `TooManyRejected` if the rows must not be loaded."""
         if self.window_start is None and self.rows < self.least_rows:
             raise TooFewRows(
-                f"the API returned {self.rows} rows; at least {self.least_rows} were expected after the last sync; if "
-                "that is right, accept it once: accept_fewer_rows: true in the configuration of its op (launchpad), or "
-                "ACCEPT_FEWER_ROWS=true for a whole `make run`"
+                f"the API returned {self.rows} rows; at least {self.least_rows} were expected after the last sync; "
+                f"{ACCEPT}"
             )
         if len(self.rejected) > max(FEW, self.rejected_share * self.rows):
             reasons = Counter(rejected.reason for rejected in self.rejected).most_common(3)

@@ -45,16 +45,20 @@ def test_a_resource_without_rows_has_its_table(api: ContractApi, materialize: Ma
 
 @pytest.mark.usefixtures("each_warehouse")
 def test_a_second_sync_changes_no_count(api: ContractApi, materialize: Materialize, query: Query) -> None:
-    """A second sync of the same data duplicates nothing; an updated row is updated, and every row is seen again."""
+    """A second sync duplicates nothing and writes the row that has changed, and no other; a third writes none."""
     api.rows["users"] = [{"id": number, "email": f"{number}@example.org"} for number in range(250)]
     materialize("users")
-    [(first,)] = query("SELECT DISTINCT _last_seen_at FROM users")
+    [(first,)] = query("SELECT DISTINCT _changed_at FROM users")
     api.rows["users"][7]["email"] = "new@example.org"
     materialize("users")
-    [(second, count)] = query("SELECT _last_seen_at, count(*) FROM users GROUP BY _last_seen_at")
-    assert count == 250
-    assert second > first
-    assert query("SELECT email FROM users WHERE id = '7'") == [("new@example.org",)]
+    materialize("users")
+    assert query("SELECT count(*) FROM users") == [(250,)]
+    assert query("SELECT id, email, _changed_in FROM users WHERE _changed_at > (SELECT min(_changed_at) FROM users)") == [
+        ("7", "new@example.org", 2)
+    ]
+    assert query("SELECT DISTINCT _changed_at FROM users WHERE id <> '7'") == [(first,)]
+    counts = "SELECT number, row_count, added, changed, deleted FROM syncs ORDER BY number"
+    assert query(counts) == [(1, 250, 250, 0, 0), (2, 250, 0, 1, 0), (3, 250, 0, 0, 0)]
 
 
 @pytest.mark.usefixtures("each_warehouse")
@@ -91,6 +95,7 @@ def test_a_materialization_carries_its_figures(
     api.rows["users"] = [{"id": number} for number in range(150)]
     materialize("users")
     del api.rows["users"][120:]
+    api.rows["users"] = [*api.rows["users"][1:], {"id": 0, "first_name": "Ann"}]
     api.answers["users"].append(status(503))
     [event] = materialize("users").get_asset_materialization_events()
     metadata: dict[str, Any] = {label: entry.value for label, entry in event.materialization.metadata.items()}
@@ -103,10 +108,12 @@ def test_a_materialization_carries_its_figures(
         "dagster/row_count": 150,
         "rows_in_sync": 120,
         "rows_read": 120,
+        "added_rows": 0,
+        "changed_rows": 1,
         "rejected_rows": 0,
         "deleted_rows": 0,
         "extra_fields": [],
-        "empty_columns": RESOURCES["users"].fields[1:],
+        "empty_columns": [name for name in RESOURCES["users"].fields[1:] if name != "first_name"],
         "pages": 2,
         "resumed_pages": 0,
         "calls": 3,
