@@ -27,8 +27,26 @@ logger = logging.getLogger(__name__)
 BLOCK = 20  # calls that a process takes at once; unused ones are lost when it ends
 WORTH_SAYING = 5.0  # a longer wait is logged, in seconds
 BUSY_SECONDS = 0.02  # between two attempts to lock the file
+CLOCK_SECONDS = 60.0  # by which clocks may differ; asking a database for the time and the state may take as long
 State = tuple[float, ...]
 _one_budget = threading.Lock()
+
+
+class Bucket(TokenBucket):
+    """A token bucket that is at most spent.
+
+    A state may be spent until a later time than `burst` allows: a clock was ahead when it was written, or a setting has
+    changed since. No call would be sent until that time.
+    """
+
+    def step(self, rates: list[Rate], state: State, now: int, weight: int) -> tuple[State, Any]:
+        spent = tuple(1000.0 * (now + rate.burst * rate.interval / rate.limit) for rate in rates)  # in microseconds
+        ahead = max(until - most for until, most in zip(state, spent, strict=True)) / 1e6
+        if ahead > CLOCK_SECONDS:
+            text = "the budget is spent until %.0f s later than possible: a clock was wrong, or a setting has changed; "
+            logger.warning(f"{text}it counts as spent now", ahead)
+            state = tuple(map(min, state, spent))
+        return super().step(rates, state, now, weight)
 
 
 class FileStore(StateStore):
@@ -42,8 +60,9 @@ class FileStore(StateStore):
     def check(self, algorithm: Any, rates: list[Rate], now: int, weight: int) -> Any:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self._file}.lock", timeout=0):  # waiting here would block the event loop
-            state, decision = algorithm.step(rates, self.read(algorithm, rates), now, weight)
-            if decision.allowed:
+            before = self.read(algorithm, rates)
+            state, decision = algorithm.step(rates, before, now, weight)
+            if state != before:
                 fresh = self._file.with_suffix(".new")
                 fresh.write_text(json.dumps(state))
                 fresh.replace(self._file)  # atomic: a kill leaves the old state
@@ -76,7 +95,7 @@ class Budget:
         self._rates = [Rate(an_hour, Duration.HOUR, burst=burst)]
         self._clock, self._sleep = clock or store.default_clock, sleep
         self._block = min(BLOCK, burst)
-        self._bucket = TokenBucket()
+        self._bucket = Bucket()
         self._taken = 0
         self._one_thread = threading.Lock()
 
