@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Self, TypeVar
 
@@ -144,11 +145,21 @@ def _count_failure(state: RetryCallState) -> None:
 
 
 def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
-    """The seconds to wait from `Retry-After`, a number or a date; None if it is missing or unreadable."""
+    """The seconds to wait from `Retry-After`, a number or a date; None if it is missing or unreadable.
+
+    A date is compared with the server's own clock, the answer's `Date`, if that is readable.
+    """
     header = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", header):
         return float(header)
+    until, sent = _seconds(header), _seconds(answer.headers.get("Date", ""))
+    return None if until is None else max(0.0, until - (time.time() if sent is None else sent))
+
+
+def _seconds(date: str) -> float | None:
+    """An HTTP date in seconds since 1970; None if it is unreadable."""
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        read = parsedate_to_datetime(date)
+        return read.replace(tzinfo=read.tzinfo or UTC).timestamp()  # asctime's form names no zone (RFC 9110, 5.6.7)
     except (TypeError, ValueError, OverflowError):
         return None
