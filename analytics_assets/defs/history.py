@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -15,6 +15,7 @@ from analytics_assets.defs.dagster_private import code_server_has
 
 WHEN = "%Y-%m-%d %H:%M UTC"
 PROCESS_TAG = ".dagster/analytics_assets/process"  # hidden in the UI; the value names machine and process
+CLOCKS_DIFFER = timedelta(hours=1)  # what is dated further in the future was dated by a wrong clock
 SERVER_TAG = ".dagster/grpc_info"  # set by Dagster: the code server that launched the run
 
 
@@ -161,21 +162,27 @@ class IsOutdated(dg.AutomationCondition[dg.AssetKey]):
             new, read = last_materialization(instance, parent), made.read(parent) if made else 0
             return new is not None and new.number > read and not (failed and failed.has_read(new))
 
-        today = context.evaluation_time.astimezone(UTC).date()
+        now = context.evaluation_time.astimezone(UTC)
+        times, latest = [at.time for at in (made, failed) if at], now + CLOCKS_DIFFER
+        was_tried_today = any(now.date() <= time.date() and time <= latest for time in times)
+        if not was_tried_today and times and max(times) > latest:
+            context.log.warning(f"{name} was last made on {max(times):{WHEN}}, in the future: a clock was wrong")
         parents = (key.to_user_string() for key in graph.get(context.key).parent_keys)
-        outdated = all(at.time.date() < today for at in (made, failed) if at) or any(map(is_new, parents))
+        outdated = not was_tried_today or any(map(is_new, parents))
         return dg.AutomationResult(context, context.candidate_subset if outdated else context.get_empty_subset())
 
 
 class _FailedTry(NamedTuple):
-    """A failed attempt: the start of its run, its number in the history, and the start of its step, or 0."""
+    """A failed attempt: the start of its run, its number in the history, its run, and whether its step began."""
 
     time: datetime
     number: int
-    step_time: float
+    run_id: str
+    has_begun: bool
 
     def has_read(self, parent: Materialization) -> bool:
-        return parent.number < self.number or parent.time.timestamp() < self.step_time
+        """Whether it began after the parent's materialization, by their order: times may be those of a wrong clock."""
+        return parent.number < self.number or (self.has_begun and parent.run_id == self.run_id)
 
 
 def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
@@ -186,9 +193,7 @@ def _failed_try(instance: dg.DagsterInstance, name: str) -> _FailedTry | None:
     if planned is None or run is None or (made and made.run_id == planned.run_id):
         return None
     steps = instance.get_run_step_stats(planned.run_id, [name])
-    return _FailedTry(
-        run.create_timestamp, planned.storage_id, max((step.start_time or 0 for step in steps), default=0)
-    )
+    return _FailedTry(run.create_timestamp, planned.storage_id, planned.run_id, any(step.start_time for step in steps))
 
 
 # Dependents of a requested mart are made in the same run.

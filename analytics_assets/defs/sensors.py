@@ -52,7 +52,7 @@ def look_for_new_rows(
     failed = 0
     for table in RESOURCES.values():
         try:
-            position = _position(context.instance, table, settings)
+            position = _position(context, table, settings)
             if has_row(settings, table, int(position.partition("@")[0])):
                 tags[f"{GROWN}/{table.name}"] = position
         except Waiting as waiting:
@@ -72,13 +72,13 @@ class Waiting(Exception):
     """The API need not be asked about a resource now; the message says why."""
 
 
-def _position(instance: dg.DagsterInstance, table: Table, settings: Settings) -> str:
+def _position(context: dg.SensorEvaluationContext, table: Table, settings: Settings) -> str:
     """The number of the row that exists only if the resource has grown, and the last run that loaded the resource.
 
     Together they tag the run that should read the new row, so that it is requested once, and again only if that run has
     failed. Raises `Waiting` if the API need not be asked.
     """
-    tag = f"{GROWN}/{table.name}"
+    instance, tag = context.instance, f"{GROWN}/{table.name}"
     run = history.last_run(instance, table.name)
     if run and not run.is_finished:
         raise Waiting(f"being synced by run {run.run_id[:8]}")
@@ -96,7 +96,10 @@ def _position(instance: dg.DagsterInstance, table: Table, settings: Settings) ->
         raise Waiting("a run has been requested")
     if asked and asked[0].end_time:
         pause = settings.new_rows_seconds * (2 ** (len(asked) - 1) - 1)
-        if time.time() < asked[0].end_time + pause:
+        since = time.time() - asked[0].end_time
+        if since < 0:
+            context.log.warning(f"{table.name}: its last run ended {-since:.0f} s in the future: a clock was wrong")
+        if abs(since) < pause:  # it ended in the future if a clock was ahead
             raise Waiting(f"{len(asked)} syncs have failed; the next is requested {pause} s after the last")
     return position
 

@@ -27,8 +27,24 @@ logger = logging.getLogger(__name__)
 BLOCK = 20  # calls that a process takes at once; unused ones are lost when it ends
 WORTH_SAYING = 5.0  # a longer wait is logged, in seconds
 BUSY_SECONDS = 0.02  # between two attempts to lock the file
+CLOCK_SECONDS = 60.0  # by which clocks may differ; asking a database for the time and the state may take as long
 State = tuple[float, ...]
 _one_budget = threading.Lock()
+
+
+class Bucket(TokenBucket):
+    """A token bucket that counts as full if its state is of a time that cannot be: a clock was ahead when it was written.
+
+    No call would be sent until that time.
+    """
+
+    def step(self, rates: list[Rate], state: State, now: int, weight: int) -> tuple[State, Any]:
+        latest = (1000.0 * (now + rate.burst * rate.interval / rate.limit) for rate in rates)  # in microseconds
+        ahead = max(until - most for until, most in zip(state, latest, strict=True)) / 1e6
+        if ahead > CLOCK_SECONDS:
+            logger.warning("the budget is dated %.0f s in the future: a clock was wrong; it counts as unused", ahead)
+            state = self.initial(rates)
+        return super().step(rates, state, now, weight)
 
 
 class FileStore(StateStore):
@@ -76,7 +92,7 @@ class Budget:
         self._rates = [Rate(an_hour, Duration.HOUR, burst=burst)]
         self._clock, self._sleep = clock or store.default_clock, sleep
         self._block = min(BLOCK, burst)
-        self._bucket = TokenBucket()
+        self._bucket = Bucket()
         self._taken = 0
         self._one_thread = threading.Lock()
 

@@ -130,9 +130,10 @@ class Client:
 
     def _note_clock(self, answer: aiohttp.ClientResponse, sync: Sync) -> None:
         """Tell the sync the time of the API, from the first answer that has a readable `Date`."""
-        if sync.clock_ahead is not None or not (time := _date(answer)):
+        api_time = _seconds(answer.headers.get("Date", ""))
+        if sync.clock_ahead is not None or api_time is None:
             return
-        sync.set_clock(time)
+        sync.set_clock(datetime.fromtimestamp(api_time, UTC))
         if sync.clock_ahead and not self._has_warned:
             self._has_warned = True
             direction = "ahead of" if sync.clock_ahead > 0 else "behind"
@@ -160,20 +161,22 @@ def _count_failure(state: RetryCallState) -> None:
     logger.warning("%s; trying again in %.1f s", error, state.upcoming_sleep)
 
 
-def _date(answer: aiohttp.ClientResponse) -> datetime | None:
-    """The time at which the server answered; None if it does not say or the header is unreadable."""
-    try:
-        return parsedate_to_datetime(answer.headers.get("Date", "")).astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
 def _asked_wait(answer: aiohttp.ClientResponse) -> float | None:
-    """The seconds to wait from `Retry-After`, a number or a date; None if it is missing or unreadable."""
+    """The seconds to wait from `Retry-After`, a number or a date; None if it is missing or unreadable.
+
+    A date is compared with the server's own clock, the answer's `Date`, if that is readable.
+    """
     header = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", header):
         return float(header)
+    until, sent = _seconds(header), _seconds(answer.headers.get("Date", ""))
+    return None if until is None else max(0.0, until - (time.time() if sent is None else sent))
+
+
+def _seconds(date: str) -> float | None:
+    """An HTTP date in seconds since 1970; None if it is unreadable."""
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        read = parsedate_to_datetime(date)
+        return read.replace(tzinfo=read.tzinfo or UTC).timestamp()  # asctime's form names no zone (RFC 9110, 5.6.7)
     except (TypeError, ValueError, OverflowError):
         return None

@@ -4,6 +4,7 @@ A page is kept as the body of its answer, uncompressed, because compressing take
 knows neither the contents of a page nor whether it is up to date.
 """
 
+import logging
 import os
 import shutil
 import struct
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+logger = logging.getLogger(__name__)
+
 HEAD = struct.Struct("<dII")  # time in seconds since 1970, length and checksum of a body
+TIME = struct.Struct("<d")  # the first part of a head
 
 
 class PageLog:
@@ -23,14 +27,18 @@ class PageLog:
 
     A page torn by a crash is cut off, with all pages after it. A log that has not grown for `seconds` counts as empty;
     a reading may take days as long as its log grows. The last page does not count as growth, since each resumed sync
-    requests it again. Logs in the neighbouring folders that have not changed for as long are removed.
+    requests it again. Logs in the neighbouring folders that have not changed for as long are removed. What is dated in
+    the future, by a clock that was ahead, counts as written now.
     """
 
     def __init__(self, file: Path, seconds: float) -> None:
         with suppress(FileNotFoundError):  # another run may remove its own log meanwhile; the next log removes the rest
             for old in file.parent.parent.glob("*/*"):
-                if time.time() - old.stat().st_mtime > seconds:
+                age = time.time() - old.stat().st_mtime
+                if age > seconds:
                     old.unlink()
+                elif age < 0:
+                    os.utime(old)
         file.parent.mkdir(parents=True, exist_ok=True)
         self._folder = file.parent
         self._file = file.open("a+b", buffering=0)  # so that closing writes nothing
@@ -38,6 +46,7 @@ class PageLog:
         self._ends = [0]
         while end := self._end_of_page(self._ends[-1]):
             self._ends.append(end)
+        self._date_back(file)
         grown = self._head(self._ends[max(0, len(self) - 2)])[0] if len(self) else 0.0
         if time.time() - grown > seconds:
             del self._ends[1:]
@@ -77,6 +86,21 @@ class PageLog:
         """Remove the folder, and with it the logs of the same resource that were read with another token."""
         self.close()
         shutil.rmtree(self._folder)
+
+    def _date_back(self, file: Path) -> None:
+        """Date the newest page now if its time is in the future, and all that are in the future earlier by as much.
+
+        In the file, since otherwise the log would count as written now until that time comes.
+        """
+        times = [self._head(start)[0] for start in self._ends[:-1]]
+        now = time.time()
+        ahead = max(times, default=now) - now
+        if ahead > 0:
+            logger.warning("%s: kept pages are dated %.0f s in the future: a clock was wrong", self._folder.name, ahead)
+            with file.open("r+b", buffering=0) as dated:  # `self._file` can only append
+                for start, read in zip(self._ends[:-1], times, strict=True):
+                    if read > now:
+                        os.pwrite(dated.fileno(), TIME.pack(read - ahead), start)
 
     def _end_of_page(self, start: int) -> int | None:
         """The end of the page at offset `start`; None if the page is not complete."""

@@ -1,6 +1,8 @@
 """Jobs, schedule and sensors, ticked against a real server and a real instance."""
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -139,6 +141,29 @@ def test_a_resource_that_fails_again_and_again_is_asked_for_less_often(
     waiting = tick()
     assert isinstance(waiting, dg.SkipReason)
     assert waiting.skip_message == "No new rows; users: 2 syncs have failed; the next is requested 300 s after the last"
+
+
+def test_a_failure_in_the_future_is_not_waited_for(
+    api: ContractApi,
+    materialize: Materialize,
+    instance: dg.DagsterInstance,
+    tick: Tick,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A sync that failed while a clock was ahead is asked for again by the right clock, and the sensor says why."""
+    materialize(*RESOURCES)
+    api.rows["users"] = [{"id": number, "created_at": "?"} for number in range(20)]
+    failed = [run(instance, tick()) for _ in range(2)]
+    assert selected(tick()) == set()
+    [end] = instance.all_logs(failed[-1].run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    instance.handle_new_event(end._replace(timestamp=datetime(2100, 1, 1, tzinfo=UTC).timestamp()))
+    again = tick()
+    assert selected(again) == {"users"}
+    assert re.search(r"users: its last run ended \d+ s in the future: a clock was wrong\n", capsys.readouterr().err)
+    run(instance, again)
+    waiting = tick()
+    assert isinstance(waiting, dg.SkipReason)
+    assert "users: 3 syncs have failed" in (waiting.skip_message or "")
 
 
 def test_a_resource_that_is_being_synced_is_said_to_be(

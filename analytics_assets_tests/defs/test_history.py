@@ -195,6 +195,52 @@ def test_marts_are_made_every_day(make: Made, requested: Requested, instance: dg
     assert requested(NOW) == set()
 
 
+def made_at(instance: dg.DagsterInstance, name: str, time: datetime) -> None:
+    """Another materialization of the asset, like the last one, by a clock that shows this time."""
+    entry = instance.get_latest_materialization_event(dg.AssetKey(name))
+    assert entry
+    instance.store_event(entry._replace(timestamp=time.timestamp()))
+
+
+def test_what_was_made_in_the_future_is_made_again(
+    make: Made, requested: Requested, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A clock that was ahead and is right again does not stop the daily rebuild; once is enough, and it is said."""
+    make()
+    for name in MARTS:
+        made_at(instance, name, NOW + timedelta(days=3))
+    with caplog.at_level("WARNING", "dagster"):
+        assert requested() == MARTS
+    assert len([message for message in caplog.messages if message.endswith("in the future: a clock was wrong")]) == 3
+    make(*MARTS)
+    assert requested() == set()
+
+
+def test_what_has_failed_in_the_future_is_tried_again(
+    make: Made, requested: Requested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that is right again, it has not been tried today."""
+    make()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.BROKEN", MARTS)
+        make(*MARTS)
+    assert requested() == set()
+    assert requested(NOW - timedelta(days=3)) == MARTS
+
+
+def test_an_update_by_a_clock_that_was_put_back_is_followed(
+    make: Made, requested: Requested, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after a failed attempt, but its time is before that: what counts is the order in the history."""
+    make()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{__name__}.BROKEN", {"joined"})
+        make("joined")
+    assert requested() == set()
+    made_at(instance, "trainings", NOW - timedelta(days=3))
+    assert requested() == MARTS
+
+
 def test_a_run_is_lost_with_its_process(instance: dg.DagsterInstance) -> None:
     """With one of this machine that is gone; not one that lives, is another machine's."""
     gone = subprocess.Popen(["true"])

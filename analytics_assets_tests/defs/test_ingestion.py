@@ -53,9 +53,9 @@ def test_a_second_sync_changes_no_count(api: ContractApi, materialize: Materiali
     materialize("users")
     materialize("users")
     assert query("SELECT count(*) FROM users") == [(250,)]
-    assert query("SELECT id, email, _changed_in FROM users WHERE _changed_at > (SELECT min(_changed_at) FROM users)") == [
-        ("7", "new@example.org", 2)
-    ]
+    assert query(
+        "SELECT id, email, _changed_in FROM users WHERE _changed_at > (SELECT min(_changed_at) FROM users)"
+    ) == [("7", "new@example.org", 2)]
     assert query("SELECT DISTINCT _changed_at FROM users WHERE id <> '7'") == [(first,)]
     counts = "SELECT number, row_count, added, changed, deleted FROM syncs ORDER BY number"
     assert query(counts) == [(1, 250, 250, 0, 0), (2, 250, 0, 1, 0), (3, 250, 0, 0, 0)]

@@ -183,11 +183,33 @@ def test_threads_that_come_first_at_the_same_time_share_one(monkeypatch: pytest.
 def test_processes_share_the_budget(where: str) -> None:
     """Three processes that read for two hours get to the call what one may have: the burst, and two hours' worth."""
     an_hour, burst, hours = 400, 1000, 2
-    budget = map(str, (an_hour, burst, hours * 3600))
-    command = [sys.executable, "-m", "analytics_assets_tests.extract.virtual", where, *budget]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    command = [sys.executable, "-m", "analytics_assets_tests.extract.virtual", where, str(an_hour), str(burst)]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) for _ in range(3)]
+    now = 0.0
+    while now <= 3600 * hours:
+        for process in processes:
+            if process.stdin and now:
+                process.stdin.write(f"{now}\n")
+        now += min(float(process.stdout.readline()) for process in processes if process.stdout)
     taken = [int(process.communicate(timeout=120)[0]) for process in processes]
     assert sum(taken) == burst + hours * an_hour
+
+
+@pytest.mark.parametrize(("an_hour", "days"), [(3600, 3), (1, 0)], ids=["a clock was ahead", "the rate was lower"])
+def test_a_budget_dated_later_than_possible_counts_as_unused(
+    where: str, caplog: pytest.LogCaptureFixture, an_hour: int, days: int
+) -> None:
+    """No call waits for a time that a wrong clock, or another rate, has left."""
+    store, time = PostgresStore(where) if "://" in where else FileStore(Path(where)), Time()
+    time.seconds = days * 24 * 3600
+    asyncio.run(take(Budget(store, an_hour, 100, time, time.sleep), 100))
+    time.seconds = 0
+    budget = Budget(store, 3600, 100, time, time.sleep)
+    asyncio.run(take(budget, 2 * BLOCK))
+    assert time.seconds == 0
+    [message] = [message for message in caplog.messages if "clock" in message]
+    assert re.fullmatch(r"the budget is dated \d+ s in the future: a clock was wrong; it counts as unused", message)
 
 
 @pytest.mark.parametrize("read_ahead", [1, 8])

@@ -42,6 +42,7 @@ from analytics_assets_tests.contract_api import (
 PAGE = "/v1/users?page=1&per_page=100"
 TRANSIENT = [408, 425, 429, 500, 502, 503, 504, 520, 524, 530]
 LONG_AGO = format_datetime(datetime(2001, 1, 1, tzinfo=UTC), usegmt=True)
+IN_2100 = format_datetime(datetime(2100, 1, 1, tzinfo=UTC), usegmt=True)
 ROWS = [{"id": 1, "first_name": "Ada"}]
 ANSWER = json.dumps({"has_more": False, "data": {"users": ROWS}}).encode()
 
@@ -236,6 +237,34 @@ def test_retry_after_as_a_date(api: ContractApi, monkeypatch: pytest.MonkeyPatch
         with nullcontext() if hours < 0 else pytest.raises(Impatient):
             get(api)
         assert api.calls["users"] == calls
+
+
+@pytest.mark.parametrize(
+    ("date", "until", "calls"),
+    [
+        (IN_2100, IN_2100, 2),  # by the local clock, it is asked to wait for decades
+        (LONG_AGO, LONG_AGO.replace("00:00:00", "01:00:00"), 1),  # by the local clock, the time is over
+        ("today", LONG_AGO, 2),
+        ("", LONG_AGO, 2),
+        (LONG_AGO, "Mon Jan  1 01:00:00 2001", 1),
+    ],
+)
+def test_a_retry_after_is_compared_with_the_clock_of_the_server(
+    api: ContractApi, date: str, until: str, calls: int
+) -> None:
+    """A local clock that is wrong makes no wait longer or shorter; it counts only where the answer has no date."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response_only(429)
+        for name, value in {"Date": date, "Retry-After": until, "Content-Length": "0"}.items():
+            if value:
+                handler.send_header(name, value)
+        handler.end_headers()
+
+    api.answers["users"].append(answer)
+    with nullcontext() if calls == 2 else pytest.raises(Impatient, match="it asks to wait 3600 s"):
+        get(api)
+    assert api.calls["users"] == calls
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])

@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import dagster as dg
 import pytest
@@ -25,6 +28,7 @@ from analytics_assets_tests.contract_api import Answer, ContractApi, Handler, bo
 from analytics_assets_tests.load.test_warehouse import opened_by_another
 
 USERS = RESOURCES["users"]
+IN_2100 = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
@@ -54,6 +58,13 @@ def calls_of(result: dg.ExecuteInProcessResult) -> int:
     calls = event.materialization.metadata["calls"].value
     assert isinstance(calls, int)
     return calls
+
+
+def write(file: Path, bodies: dict[float, bytes]) -> None:
+    """A log of these bodies, by the times at which they were read."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    heads = {pages.HEAD.pack(read, len(content), crc32(content)): content for read, content in bodies.items()}
+    file.write_bytes(b"".join(head + content for head, content in heads.items()))
 
 
 def pages_on_disk(folder: Path) -> list[Path]:
@@ -209,6 +220,66 @@ def test_old_pages_do_not_stay_on_the_disk(broken: ContractApi, materialize: Mat
     os.utime(pages_on_disk(tmp_path)[0], (0, 0))
     assert materialize("trainings").success
     assert not pages_on_disk(tmp_path)
+
+
+def test_pages_from_the_future_are_used(
+    broken: ContractApi, materialize: Materialize, query: Query, tmp_path: Path
+) -> None:
+    """A reading whose clock was ahead when it was broken off is gone on with, and its sync did not start later."""
+    [file] = pages_on_disk(tmp_path)
+    log = PageLog(file, 3600)
+    bodies = [log[page] for page in range(1, len(log) + 1)]
+    log.close()
+    write(file, {IN_2100 + page: content for page, content in enumerate(bodies)})
+    assert materialize("users").success
+    assert asked(broken, up_to=90) == [1, 45, 90, 90]
+    assert query("SELECT count(*), count(DISTINCT id) FROM users") == [(10_000, 10_000)]
+    assert query("SELECT started_at <= now(), finished_at >= started_at FROM syncs") == [(True, True)]
+
+
+def test_pages_from_the_future_count_as_read_now(
+    tmp_path: Path, later: Later, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They keep the time between them, and grow old from now on; it is said once that a clock was wrong."""
+    file = tmp_path / "pages" / "users" / "log"
+    ahead = [IN_2100 + 3600 * page for page in range(3)]
+    write(file, {time.time() - 60: b"zero", **dict.fromkeys(ahead, b"page")})
+    for _ in range(2):
+        log = PageLog(file, 3 * 3600)
+        assert [log[page] for page in range(1, len(log) + 1)] == [b"zero", b"page", b"page", b"page"]
+        log.keep(len(log))
+        log.close()
+    times = [head for head, _, _ in map(pages.HEAD.unpack_from, [file.read_bytes()] * 4, range(0, 80, 20))]
+    assert [round(after - before) for before, after in pairwise(times[1:])] == [3600, 3600]
+    assert times[-1] <= time.time()
+    [message] = caplog.messages
+    assert message.startswith("users: kept pages are dated ")
+    assert message.endswith(" s in the future: a clock was wrong")
+    later(2.1)  # and an hour since the last page that counts as growth
+    log = PageLog(file, 3 * 3600)
+    assert not len(log)
+    log.close()
+
+
+def test_a_reading_that_began_in_the_future_began_before_now(tmp_path: Path) -> None:
+    """Also where the clock was corrected during the reading."""
+    file = tmp_path / "pages" / "users" / "log"
+    write(file, {IN_2100: b"one", IN_2100 + 60: b"two", time.time() - 60: b"three"})
+    log = PageLog(file, 3600)
+    assert len(log) == 3
+    assert log.started_at <= datetime.now(UTC) - timedelta(minutes=1)
+    log.close()
+
+
+def test_a_folder_from_the_future_does_not_stay_on_the_disk(tmp_path: Path, later: Later) -> None:
+    """It counts as changed now when it is seen, and goes as late as any other."""
+    file = tmp_path / "pages" / "trainings" / "log"
+    write(file, {IN_2100: b"one"})
+    os.utime(file, (IN_2100, IN_2100))
+    for hours, is_there in ((0, True), (0.9, True), (1.1, False)):
+        later(hours)
+        PageLog(tmp_path / "pages" / "users" / "log", 3600).close()
+        assert file.exists() == is_there
 
 
 @pytest.mark.parametrize("refusal", [status(429, {"Retry-After": "3000"}), status(401), status(400)])

@@ -1,7 +1,7 @@
 """Time that passes only while somebody waits for it; and a process that spends a budget in such time.
 
-`python -m analytics_assets_tests.extract.virtual <file or URL> <calls per hour> <burst> <seconds>` prints how many
-calls it got.
+`python -m analytics_assets_tests.extract.virtual <file or URL> <calls per hour> <burst>` prints how many calls it got.
+Before that it prints each wait, in seconds, and reads what the time is after it, so that several share one clock.
 """
 
 import asyncio
@@ -16,28 +16,38 @@ from analytics_assets.extract.budget_database import PostgresStore
 
 
 class TimeIsOver(Exception):
-    """Somebody waits beyond the end of the time."""
+    """No time comes any more."""
 
 
 class Time(AbstractClock):
     """A clock and a way to wait in one; `seconds` are those that have passed."""
 
-    def __init__(self, end: float = float("inf")) -> None:
-        self.seconds, self._end = 0.0, end
+    def __init__(self) -> None:
+        self.seconds = 0.0
 
     def now(self) -> int:
         return 10**12 + round(1000 * self.seconds)
 
     async def sleep(self, seconds: float) -> None:
-        """Have the time pass; raises `TimeIsOver` where that is beyond its end."""
+        """Have the time pass."""
         self.seconds += seconds
-        if self.seconds > self._end:
+
+
+class SharedTime(Time):
+    """A time that whoever started this process gives, after each wait."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Say the wait and take the time after it; raises `TimeIsOver` where none comes."""
+        print(seconds, flush=True)  # noqa: T201
+        time = sys.stdin.readline()
+        if not time:
             raise TimeIsOver
+        self.seconds = float(time)
 
 
-async def calls(where: str, an_hour: int, burst: int, end: int) -> int:
-    """How many calls one reader that never rests gets until then."""
-    store, time, taken = PostgresStore(where) if "://" in where else FileStore(Path(where)), Time(end), 0
+async def calls(where: str, an_hour: int, burst: int) -> int:
+    """How many calls one reader that never rests gets."""
+    store, time, taken = PostgresStore(where) if "://" in where else FileStore(Path(where)), SharedTime(), 0
     budget = Budget(store, an_hour, burst, time, time.sleep)
     with suppress(TimeIsOver):
         while True:
