@@ -33,7 +33,7 @@ _one_budget = threading.Lock()
 
 
 class Bucket(TokenBucket):
-    """A token bucket that counts as full if its state is of a time that cannot be: a clock was ahead when it was written.
+    """A token bucket that counts as full if its state is of the future: a clock was ahead when it was written.
 
     No call would be sent until that time.
     """
