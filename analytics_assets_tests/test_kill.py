@@ -14,7 +14,7 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.defs import history
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets_tests.conftest import QUIET, Query, run, start, warehouse
 from analytics_assets_tests.contract_api import ContractApi
 
@@ -71,9 +71,15 @@ def assert_exact(query: Query, home: Path, folder: Path) -> None:
     code, output, progress = run()
     assert code == 0, output + progress
     for name in RESOURCES:
-        assert query(f"SELECT count(*), count(DISTINCT id), min(_last_seen_at) = max(_last_seen_at) FROM {name}") == [
-            (450, 450, True)
-        ], name
+        assert query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(450, 450)], name
+        [(entered, last)] = query(f"SELECT count(DISTINCT number), max(number) FROM syncs WHERE resource = '{name}'")
+        assert entered == last, "numbers have no gap"
+        assert query(f"SELECT count(*) FROM {name} WHERE _changed_in NOT BETWEEN 1 AND {last}") == [(0,)]
+    for name, past in HISTORIES.items():
+        assert query(f"SELECT count(*), count(DISTINCT id) FROM {past.name} WHERE to_sync IS NULL") == [(450, 450)]
+        tracked = ", ".join(column.name for column in past.columns if column.name in RESOURCES[name].fields)
+        states = f"SELECT {tracked} FROM {past.name} WHERE to_sync IS NULL"
+        assert query(f"({states}) EXCEPT (SELECT {tracked} FROM {name})") == [], "no state is of a lost sync"
     assert query("SELECT DISTINCT name FROM trainings") == [("after",)]
     assert query("SELECT count(*), count(DISTINCT registration_id) FROM registrations_enriched") == [(450, 450)]
     assert query("SELECT count(*) FROM users WHERE _deleted_at IS NOT NULL") == [(0,)]

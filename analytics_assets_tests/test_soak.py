@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets_tests.conftest import Query
 from analytics_assets_tests.contract_api import ContractApi, body, cut_short, reset, status
 from analytics_assets_tests.defs.browsing import free_port, wait_for
@@ -117,6 +117,13 @@ def test_an_hour_of_life_ends_in_equal_tables(
         seen: dict[str, bool] = dict(query(f"SELECT id, _deleted_at IS NULL FROM {name}"))
         assert {key for key, lives in seen.items() if lives} == alive
         assert seen.keys() <= life.ever[name]
+        assert query(f"SELECT count(*) - max(number) FROM syncs WHERE resource = '{name}'") == [(0,)]
+        if past := HISTORIES.get(name):
+            states = query(f"SELECT id FROM {past.name} WHERE to_sync IS NULL")
+            assert sorted(key for (key,) in states) == sorted(alive)
+            tracked = ", ".join(column.name for column in past.columns if column.name in RESOURCES[name].fields)
+            live = f"SELECT {tracked} FROM {name} WHERE _deleted_at IS NULL"
+            assert query(f"({live}) EXCEPT (SELECT {tracked} FROM {past.name} WHERE to_sync IS NULL)") == []
         assert dict(published(f"SELECT id, _deleted_at IS NULL FROM analytics.{name}")) == seen
     for name in ("trainings", "certifications"):
         names = {str(row["id"]): row["name"] for row in api.rows[name]}

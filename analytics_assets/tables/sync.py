@@ -92,7 +92,7 @@ class Sync:
     def check_api(self) -> None:
         """Raise `OtherApi` if the rows must not be loaded beside those of the warehouse."""
         if self.last_api and self.last_api != self.api:
-            raise OtherApi(f"the warehouse has the rows of {self.last_api}, and these are of {self.api}; {ACCEPT}")
+            raise OtherApi(f"the warehouse has the rows of {self.last_api}, and these would be of {self.api}; {ACCEPT}")
 
     def check_missing(self, missing: int, known: int) -> None:
         """Raise `TooFewRows` if too many of the `known` rows of the warehouse would become missing at once."""

@@ -16,13 +16,12 @@ from analytics_assets.extract.answer import look
 from analytics_assets.extract.batches import Typed, _whole, typed, value_by_value
 from analytics_assets.extract.structs import Structs
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets.tables.schema import BOOLEAN, COUNT, JSON, NUMBER, TIME, Column, arrow_schema
+from analytics_assets.tables.schema import BOOLEAN, COUNT, JSON, NUMBER, TIME, Column, typed_schema
 from analytics_assets.tables.sync import Rejected
 
 DECLARED = RESOURCES["registrations"]
 # A resource with columns of all types: none of the six has a count so far.
 REGISTRATIONS = replace(DECLARED, columns=(*DECLARED.columns, Column("seats", COUNT, "Seats taken.")))
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DELETE = "\x7f"  # stands for a byte that may be put in its place
 Json = Any  # a token, or a list of such, or an object: a tuple of fields
 
@@ -175,16 +174,16 @@ def bodies_of(rows: st.SearchStrategy[Json]) -> st.SearchStrategy[list[bytes]]:
 
 def exactly(found: Typed) -> tuple[str, list[Rejected], set[str]]:
     """All of it to be compared: of numbers the sign, too, of texts each character."""
-    assert found.table.schema == arrow_schema(REGISTRATIONS)
+    assert found.table.schema == typed_schema(REGISTRATIONS)
     found.table.validate(full=True)
     return (repr(found.table.to_pylist()), found.rejected, found.extra_fields)
 
 
 def is_fast(bodies: list[bytes], structs: Structs) -> bool:
     """Type the pages in both ways, which must give the same; whether the fast one did it, and did not refuse."""
-    careful = exactly(value_by_value(REGISTRATIONS, bodies, 7, NOW))
+    careful = exactly(value_by_value(REGISTRATIONS, bodies, 7))
     try:
-        assert exactly(_whole(structs, REGISTRATIONS, bodies, 7, NOW)) == careful
+        assert exactly(_whole(structs, REGISTRATIONS, bodies, 7)) == careful
     except values.UNREADABLE:
         return False
     return True
@@ -245,8 +244,8 @@ def test_what_came_before_changes_nothing(batches: list[list[bytes]]) -> None:
     """Batches are typed as if each were the first, also where those before had other fields that have no column."""
     structs, fields = Structs(REGISTRATIONS), set[str]()
     for bodies in batches:
-        table, rejected, extra_fields = exactly(value_by_value(REGISTRATIONS, bodies, 7, NOW))
-        found = exactly(typed(structs, REGISTRATIONS, bodies, 7, NOW))
+        table, rejected, extra_fields = exactly(value_by_value(REGISTRATIONS, bodies, 7))
+        found = exactly(typed(structs, REGISTRATIONS, bodies, 7))
         fields |= extra_fields
         assert found[:2] == (table, rejected)
         assert extra_fields <= found[2] <= fields
@@ -254,7 +253,7 @@ def test_what_came_before_changes_nothing(batches: list[list[bytes]]) -> None:
 
 def read(*bodies: bytes, first_page: int = 1) -> tuple[dict[str, str], list[Rejected]]:
     """The readable rows by id, and the others."""
-    batch, rejected, _ = typed(Structs(REGISTRATIONS), REGISTRATIONS, bodies, first_page, NOW)
+    batch, rejected, _ = typed(Structs(REGISTRATIONS), REGISTRATIONS, bodies, first_page)
     found = {row["id"]: repr(row) for row in batch.to_pylist()}
     assert len(found) == batch.num_rows
     return found, rejected

@@ -12,14 +12,13 @@ import pytest
 from analytics_assets.extract.batches import Typed, typed, value_by_value
 from analytics_assets.extract.structs import Structs
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets.tables.schema import EXTRA_FIELDS, Table, arrow_schema
+from analytics_assets.tables.schema import EXTRA_FIELDS, Table, typed_schema
 from analytics_assets.tables.sync import Sync, TooFewRows, TooManyRejected
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.extract.reading import read as read_all
 from analytics_assets_tests.extract.reading import reading
 
 REGISTRATIONS, USERS = RESOURCES["registrations"], RESOURCES["users"]
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENT = datetime(2022, 6, 8, 14, 59, 4, tzinfo=UTC)
 
 
@@ -37,9 +36,9 @@ def body(table: Table, rows: Sequence[Any]) -> bytes:
 def both(table: Table, *pages: Sequence[Any], first_page: int = 1) -> Typed:
     """What becomes of the rows of these pages, which is the same in the fast way and value by value."""
     bodies = [body(table, rows) for rows in pages]
-    found = typed(Structs(table), table, bodies, first_page, NOW)
-    assert value_by_value(table, bodies, first_page, NOW) == found
-    assert found.table.schema == arrow_schema(table)
+    found = typed(Structs(table), table, bodies, first_page)
+    assert value_by_value(table, bodies, first_page) == found
+    assert found.table.schema == typed_schema(table)
     return found
 
 
@@ -312,7 +311,7 @@ def test_a_name_that_no_struct_takes_costs_its_own_batch_only() -> None:
     odd, plain = ([{"id": 1, name: "x"}] for name in ('a"b', "grade"))
     for rows in (odd, plain):
         body = json.dumps({"data": {"users": rows}}).encode()
-        assert typed(structs, USERS, [body], 1, NOW).table == value_by_value(USERS, [body], 1, NOW).table
+        assert typed(structs, USERS, [body], 1).table == value_by_value(USERS, [body], 1).table
     assert structs.learned == ["grade"]
 
 
@@ -323,7 +322,7 @@ def batches_of(api: ContractApi, *pages: int) -> list[int]:
     with reading() as begun:
         while more:
             batch, more = begun.batch()
-            assert batch is None or batch.schema == arrow_schema(USERS)
+            assert batch is None or batch.schema == typed_schema(USERS)
             sizes += [] if batch is None else [batch.num_rows]
     return sizes
 

@@ -342,7 +342,7 @@ def test_an_end_leaves_nothing_running(
     reader.close()
     assert not api.calls["users"]
     for table, pages in ((AWARDS, range(2)), (REGISTRATIONS, range(1, 10))):
-        with closing(page_log(configured(), table)) as log:
+        with closing(page_log(configured(), table, 1)) as log:
             assert len(log) in pages
 
 

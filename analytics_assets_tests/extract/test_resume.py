@@ -159,9 +159,9 @@ def test_another_api_starts_over(
     broken: ContractApi, materialize: Materialize, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """What one token, or one path, has read is not loaded for another."""
-    before = page_log(configured(), USERS)
+    before = page_log(configured(), USERS, 1)
     monkeypatch.setenv(name, "other/{resource}")
-    after = page_log(configured(), USERS)
+    after = page_log(configured(), USERS, 1)
     assert (len(before), len(after)) == (90, 0)
     before.close()
     after.close()

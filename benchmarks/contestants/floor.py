@@ -100,7 +100,7 @@ def typed(resource: str, rows: Sequence[Row], pages: Sequence[int], seen_at: dat
 def added(pages: Sequence[int], seen_at: datetime) -> dict[str, pa.Array]:
     """The columns that say when and where a row was read."""
     return {
-        "_last_seen_at": pa.repeat(pa.scalar(seen_at, TIME), len(pages)),
+        "_changed_at": pa.repeat(pa.scalar(seen_at, TIME), len(pages)),
         "_deleted_at": pa.nulls(len(pages), TIME),
         "_page": pa.array(pages, pa.int64()),
     }
