@@ -38,7 +38,8 @@ def test_the_floors_make_the_same_tables(
         for name, file in files.items():
             database.execute(f"ATTACH '{file}' AS {name} (READ_ONLY)")
         for table in RESOURCES:
-            described = f"SELECT column_name, column_type FROM (DESCRIBE {{}}.analytics.{{}}) WHERE column_name NOT IN {OF_SYNCS}"
+            columns = "SELECT column_name, column_type FROM (DESCRIBE {}.analytics.{})"
+            described = f"{columns} WHERE column_name NOT IN {OF_SYNCS}"
             values = f"SELECT COLUMNS(name -> name NOT IN {('_changed_at', *OF_SYNCS)}) FROM {{}}.analytics.{{}}"
             for query, name in product((described, values), ("simple", "tricks")):
                 ours, theirs = query.format("ours", table), query.format(name, table)
