@@ -202,7 +202,9 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
         0.2,
         "A resource fails if more than this share of its rows (and more than ten) has disappeared since the last sync.",
     )
-    accept_fewer_rows: Flag = _setting(False, "`true` loads a resource even if more rows are gone, or if it has moved to another API; for a single run.")
+    accept_fewer_rows: Flag = _setting(
+        False, "`true` loads a resource even if more rows are gone, or if the API is another one; for a single run."
+    )
     whole_sync: Flag = _setting(False, "`true` reads everything even if there is a window; for a single run.")
     asset_owner: Annotated[str, Field(pattern="^(team:.+|.+@.+)$"), "an address, or a team like {}"] = _setting(
         "team:analytics", "Owner of the tables: an email address or `team:name`."
