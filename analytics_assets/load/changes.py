@@ -13,11 +13,13 @@ import pyarrow as pa
 
 from analytics_assets.load import ledger
 from analytics_assets.load.dialect import SqlClient
+from analytics_assets.load.failures import interrupts_heard
 from analytics_assets.tables.bookkeeping import MISSING_IDS
-from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, HASH, Table, arrow_schema
+from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, HASH, Table, arrow_schema, typed_schema
 from analytics_assets.tables.sync import Sync
 
 FEWEST_COMPARED, MOST_COMPARED = 10_000, 100_000  # rows at once; all known ids are looked through each time
+MOST_BYTES = 64 << 20
 
 TABLES = """
 CREATE TABLE known (id TEXT, hash BIGINT, is_deleted BOOLEAN, is_missing BOOLEAN);
@@ -71,7 +73,7 @@ class Changes:
         self._database.execute(f"SET memory_limit = '{memory_limit}'")
         self._database.execute("SET temp_directory = ?", [str(folder)])
         self._database.execute(TABLES)
-        self._known, self._has_table, self.is_any = 0, False, False
+        self._known, self._is_complete, self.is_any = 0, False, False
         self.rows = self.added = self.changed = 0
 
     def __enter__(self) -> Self:
@@ -85,11 +87,13 @@ class Changes:
         """Copy the ids and hashes of the warehouse. Raises `Overtaken`, and `OtherApi`."""
         self.sync.check_api()
         ledger.check_number(client, self.table, self.sync)
-        self._has_table = ledger.is_declared(client, self.table)
-        if self._has_table:
+        there = ledger.columns_there(client, self.table)
+        self._is_complete = {column.name for column in self.table.columns} <= there
+        if there:
             name, key = self.table.name, self.table.key
+            hashed = f"t.{HASH}" if HASH in there else "CAST(NULL AS BIGINT)"
             known = (
-                f"SELECT t.{key} AS id, t.{HASH} AS hash, t.{DELETED_AT} IS NOT NULL AS is_deleted, "
+                f"SELECT t.{key} AS id, {hashed} AS hash, t.{DELETED_AT} IS NOT NULL AS is_deleted, "
                 f"m.id IS NOT NULL AS is_missing FROM {name} AS t "
                 f"LEFT JOIN {MISSING_IDS.name} AS m ON m.id = t.{key} AND m.resource = '{name}'"
             )
@@ -101,20 +105,17 @@ class Changes:
     def batch(self) -> tuple[pa.Table | None, bool]:
         """The next rows to write, if there are any, and whether there may be more.
 
-        Without any row, a table that does not exist yet gets one batch without rows. Raises `TooFewRows` with the last
-        rows, and the errors of the reading.
+        Without any row, a table that does not exist yet, or lacks a column, gets one batch without rows. Raises
+        `TooFewRows` with the last rows, and the errors of the reading.
         """
-        found: list[pa.Table] = []
-        has_more, size = True, min(max(FEWEST_COMPARED, self._known // 16), MOST_COMPARED)
-        while has_more and sum(rows.num_rows for rows in found) < size:
-            rows, has_more = self._reading.batch()
-            found += [] if rows is None else [rows]
-        written = self._compared(pa.concat_tables(found)) if found else None
-        if not has_more:
-            self._finish()
-        is_needed = written is not None and (written.num_rows > 0 or not (has_more or self.is_any or self._has_table))
+        found, has_more = self._group()
+        with interrupts_heard():
+            written = self._compared(found)
+            if not has_more:
+                self._finish()
+        is_needed = written.num_rows > 0 or not (has_more or self.is_any or self._is_complete)
         self.is_any |= is_needed
-        return self._noted(written) if written is not None and is_needed else None, has_more
+        return self._noted(written) if is_needed else None, has_more
 
     def newly_missing(self) -> Iterator[list[str]]:
         """Ids that have not come, and that the full sync before did not miss, in lists."""
@@ -128,6 +129,15 @@ class Changes:
         """Those of `ids` that have come in a readable row."""
         came = "SELECT DISTINCT id FROM came WHERE is_written IS NOT NULL AND id IN (SELECT unnest(?))"
         return [key for (key,) in self._database.execute(came, [list(ids)]).fetchall()]
+
+    def _group(self) -> tuple[pa.Table, bool]:
+        """So many rows that comparing them with all known ones pays."""
+        found: list[pa.Table] = [typed_schema(self.table).empty_table()]
+        has_more, size = True, min(max(FEWEST_COMPARED, self._known // 16), MOST_COMPARED)
+        while has_more and sum(rows.num_rows for rows in found) < size and sum(r.nbytes for r in found) < MOST_BYTES:
+            rows, has_more = self._reading.batch()
+            found += [] if rows is None else [rows]
+        return pa.concat_tables(found), has_more
 
     def _ids(self, query: str) -> Iterator[list[str]]:
         cursor = self._database.cursor()

@@ -63,12 +63,12 @@ def check_number(client: SqlClient, table: Table, sync: Sync) -> None:
         raise Overtaken(f"another sync of {table.name} was loaded while this one was reading")
 
 
-def is_declared(client: SqlClient, table: Table) -> bool:
-    """Whether the table exists and has all declared columns."""
+def columns_there(client: SqlClient, table: Table) -> set[str]:
+    """The names of the declared columns that the table has in the warehouse; none if it does not exist."""
     if not exists(client, table.name):
-        return False
-    there = {name for name, _ in columns(client, f"SELECT * FROM {table.name}")}
-    return {client.capabilities.casefold_identifier(column.name) for column in table.columns} <= there
+        return set()
+    there, fold = dict(columns(client, f"SELECT * FROM {table.name}")), client.capabilities.casefold_identifier
+    return {column.name for column in table.columns if fold(column.name) in there}
 
 
 def held(client: SqlClient, table: Table) -> str:
