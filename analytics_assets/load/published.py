@@ -18,12 +18,12 @@ from analytics_assets.load.failures import Unavailable
 from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.tables.bookkeeping import SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
-from analytics_assets.tables.schema import DATASET, EMAIL, PAGE, Column, Table, comments, create_table
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
+from analytics_assets.tables.schema import DATASET, EMAIL, UNPUBLISHED, Column, Table, comments, create_table
 
 logger = logging.getLogger(__name__)
 
-TABLES = (*RESOURCES.values(), *MARTS.values(), SYNCS)
+TABLES = (*RESOURCES.values(), *HISTORIES.values(), *MARTS.values(), SYNCS)
 COPY = "published_copy"  # name of the new database while it is filled
 Views = Callable[[Iterable[Table]], Iterable[tuple[Table, str]]]
 
@@ -76,7 +76,7 @@ def _tables(database: duckdb.DuckDBPyConnection, key: bytes | None) -> Iterator[
     """The tables to publish, with the columns that exist in the warehouse and, with a key, survive masking."""
     there = set(database.execute(COLUMNS, [DATASET]).fetchall())
     for table in TABLES:
-        columns = tuple(c for c in table.columns if (table.name, c.name) in there and c.name != PAGE)
+        columns = tuple(c for c in table.columns if (table.name, c.name) in there and c.name not in UNPUBLISHED)
         if key:
             columns = tuple(_masked(c) for c in columns if c.type is EMAIL or not c.personal)
         if columns:

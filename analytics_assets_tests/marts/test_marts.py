@@ -148,7 +148,10 @@ def test_a_parent_that_was_never_loaded_is_named(people: ContractApi, materializ
     materialize("users", "trainings")
     result = materialize("registrations_enriched")
     [failure] = [history.failure_text(event) for event in result.all_events if event.is_step_failure]
-    assert failure == "registrations_enriched needs registrations, which no run has loaded yet; materialize it first"
+    assert (
+        failure
+        == "registrations_enriched needs registrations, which no run has loaded yet; materialize registrations first"
+    )
 
 
 def test_a_parent_that_is_behind_is_named(

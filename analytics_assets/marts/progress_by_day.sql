@@ -1,0 +1,111 @@
+-- One row per training and day (UTC), from the training's first state to the last sync of registrations. The counts are
+-- running sums of events: a join of states with days would make a row per registration and day.
+WITH syncs_by_day AS (
+    -- The order of syncs is that of their numbers: if a clock was set back, an earlier sync counts on the later's day.
+    SELECT
+        number,
+        min(cast(started_at AT TIME ZONE 'UTC' AS date)) OVER (ORDER BY number DESC) AS day
+    FROM analytics.syncs
+    WHERE resource = 'registrations'
+),
+
+histories AS (
+    SELECT
+        history.content_id AS training_id,
+        began.day AS began_on,
+        ended.day AS ended_on,
+        cast(coalesce(history.due_at, history.due_date) AT TIME ZONE 'UTC' AS date) AS due_on,
+        CASE
+            WHEN coalesce(history.is_completed, false) OR history.completed_at IS NOT NULL THEN 'completed'
+            WHEN history.completion_percentage > 0 THEN 'in_progress'
+            ELSE 'not_started'
+        END AS status
+    FROM analytics.registration_history AS history
+    INNER JOIN syncs_by_day AS began ON began.number = history.from_sync
+    LEFT JOIN syncs_by_day AS ended ON ended.number = history.to_sync
+),
+
+-- Equal states are counted once, with the day from which they are overdue while they last.
+states AS (
+    SELECT
+        training_id,
+        began_on,
+        ended_on,
+        -- Not `greatest`, which of a null differs between warehouses.
+        CASE
+            WHEN status = 'completed' OR due_on >= ended_on THEN NULL
+            WHEN due_on <= began_on THEN began_on
+            ELSE due_on
+        END AS overdue_on,
+        status,
+        count(*) AS registrations
+    FROM histories
+    GROUP BY 1, 2, 3, 4, 5
+),
+
+events AS (
+    SELECT training_id, began_on AS day, status, registrations AS change FROM states
+    UNION ALL
+    SELECT training_id, overdue_on AS day, status, -registrations AS change FROM states
+    UNION ALL
+    SELECT training_id, overdue_on AS day, 'overdue' AS status, registrations AS change FROM states
+    UNION ALL
+    SELECT
+        training_id,
+        ended_on AS day,
+        CASE WHEN overdue_on IS NULL THEN status ELSE 'overdue' END AS status,
+        -registrations AS change
+    FROM states
+),
+
+changes AS (
+    SELECT
+        training_id,
+        day,
+        sum(change) AS registrations,
+        sum(CASE WHEN status = 'completed' THEN change ELSE 0 END) AS completed,
+        sum(CASE WHEN status = 'overdue' THEN change ELSE 0 END) AS overdue,
+        sum(CASE WHEN status = 'in_progress' THEN change ELSE 0 END) AS in_progress
+    FROM events
+    GROUP BY training_id, day
+),
+
+first_days AS (
+    SELECT training_id, min(began_on) AS day FROM states GROUP BY training_id
+),
+
+digits AS (
+    SELECT digit FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS listed (digit)
+),
+
+-- Not `generate_series`, which other warehouses lack.
+days AS (
+    SELECT cast(spanned.first_day + numbers.n AS date) AS day
+    FROM (SELECT min(day) AS first_day, max(day) AS last_day FROM syncs_by_day) AS spanned
+    CROSS JOIN (
+        SELECT cast(a.digit + 10 * b.digit + 100 * c.digit + 1000 * d.digit + 10000 * e.digit AS integer) AS n
+        FROM digits AS a
+        CROSS JOIN digits AS b
+        CROSS JOIN digits AS c
+        CROSS JOIN digits AS d
+        CROSS JOIN digits AS e
+    ) AS numbers
+    WHERE spanned.first_day + numbers.n <= spanned.last_day
+)
+
+SELECT
+    trainings.id AS training_id,
+    days.day,
+    trainings.name AS training_name,
+    cast(sum(coalesce(changes.registrations, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+        AS registrations,
+    cast(sum(coalesce(changes.completed, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+        AS completed,
+    cast(sum(coalesce(changes.overdue, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+        AS overdue,
+    cast(sum(coalesce(changes.in_progress, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+        AS in_progress
+FROM analytics.trainings
+INNER JOIN first_days ON first_days.training_id = trainings.id
+INNER JOIN days ON days.day >= first_days.day
+LEFT JOIN changes ON changes.training_id = trainings.id AND changes.day = days.day
