@@ -8,12 +8,20 @@ import dagster as dg
 from analytics_assets.defs import history
 from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets_tests.conftest import Query
 from analytics_assets_tests.contract_api import ContractApi
 
-TABLES = {**RESOURCES, **MARTS, **LEDGER, **VIEWS}
-OF_THE_MOMENT = {"_last_seen_at", "started_at", "finished_at", "synced_at", "calls"}  # or of how it was read
+TABLES = {**RESOURCES, **{history.name: history for history in HISTORIES.values()}, **MARTS, **LEDGER, **VIEWS}
+OF_THE_MOMENT = {
+    "_last_seen_at",
+    "started_at",
+    "valid_from",
+    "valid_to",
+    "finished_at",
+    "synced_at",
+    "calls",
+}  # or of how it was read
 
 
 def odd_rows(api: ContractApi) -> None:

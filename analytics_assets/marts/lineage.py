@@ -136,7 +136,7 @@ def read(table: Table, query: str) -> Lineage:
         raise Unreadable(f"{table.name}.{name}: the column is not declared, or comes twice; add it to MARTS")
     found = (source for inner in scope.traverse() for source in inner.sources.values())
     reads = {source.name for source in found if isinstance(source, exp.Table) and source.name in TABLES}
-    return Lineage(table, sorted(reads), columns, list(_keys(scope, table)))
+    return Lineage(table, sorted(reads), columns, list(dict.fromkeys(_keys(scope, table))))
 
 
 def _refuse_what_is_misread(table: Table, tree: exp.Expr) -> None:
@@ -184,12 +184,16 @@ def _sources(scope: Scope, column: str, table: Table) -> list[Source]:
 
 
 def _keys(scope: Scope, table: Table) -> Iterator[tuple[Source, Source]]:
-    """The pairs of columns that joins match, the column of the joined table second."""
+    """The pairs of columns that joins match, the column of the joined table second.
+
+    A column that a subquery makes from several others is none of them, and is left out.
+    """
 
     def origin(inner: Scope, column: exp.Column) -> Source | None:
         source = inner.sources.get(column.table)
         if isinstance(source, Scope):
-            return _sources(source, column.name, table)[0]
+            found = _sources(source, column.name, table)
+            return found[0] if len(found) == 1 else None
         return Source(source.name, column.name) if source else None
 
     for inner in scope.traverse():

@@ -15,17 +15,14 @@ histories AS (
         began.day AS began_on,
         ended.day AS ended_on,
         cast(coalesce(history.due_at, history.due_date) AT TIME ZONE 'UTC' AS date) AS due_on,
-        CASE
-            WHEN coalesce(history.is_completed, false) OR history.completed_at IS NOT NULL THEN 'completed'
-            WHEN history.completion_percentage > 0 THEN 'in_progress'
-            ELSE 'not_started'
-        END AS status
+        coalesce(history.is_completed, false) OR history.completed_at IS NOT NULL AS is_completed,
+        history.completion_percentage
     FROM analytics.registration_history AS history
     INNER JOIN syncs_by_day AS began ON began.number = history.from_sync
     LEFT JOIN syncs_by_day AS ended ON ended.number = history.to_sync
 ),
 
--- Equal states are counted once, with the day from which they are overdue while they last.
+-- States with the same days are counted once. From `overdue_on`, if it is not null, they are overdue until they end.
 states AS (
     SELECT
         training_id,
@@ -33,28 +30,37 @@ states AS (
         ended_on,
         -- Not `greatest`, which of a null differs between warehouses.
         CASE
-            WHEN status = 'completed' OR due_on >= ended_on THEN NULL
+            WHEN is_completed OR due_on >= ended_on THEN NULL
             WHEN due_on <= began_on THEN began_on
             ELSE due_on
         END AS overdue_on,
-        status,
-        count(*) AS registrations
+        count(*) AS registrations,
+        count(CASE WHEN is_completed THEN 1 END) AS completed,
+        count(CASE WHEN completion_percentage > 0 AND NOT is_completed THEN 1 END) AS in_progress
     FROM histories
-    GROUP BY 1, 2, 3, 4, 5
+    GROUP BY 1, 2, 3, 4
 ),
 
+-- What is added to each count on the days on which states begin, become overdue, and end.
 events AS (
-    SELECT training_id, began_on AS day, status, registrations AS change FROM states
+    SELECT training_id, began_on AS day, registrations, completed, 0 AS overdue, in_progress FROM states
     UNION ALL
-    SELECT training_id, overdue_on AS day, status, -registrations AS change FROM states
-    UNION ALL
-    SELECT training_id, overdue_on AS day, 'overdue' AS status, registrations AS change FROM states
+    SELECT
+        training_id,
+        overdue_on AS day,
+        0 AS registrations,
+        0 AS completed,
+        registrations AS overdue,
+        -in_progress AS in_progress
+    FROM states
     UNION ALL
     SELECT
         training_id,
         ended_on AS day,
-        CASE WHEN overdue_on IS NULL THEN status ELSE 'overdue' END AS status,
-        -registrations AS change
+        -registrations AS registrations,
+        -completed AS completed,
+        CASE WHEN overdue_on IS NULL THEN 0 ELSE -registrations END AS overdue,
+        CASE WHEN overdue_on IS NULL THEN -in_progress ELSE 0 END AS in_progress
     FROM states
 ),
 
@@ -62,10 +68,10 @@ changes AS (
     SELECT
         training_id,
         day,
-        sum(change) AS registrations,
-        sum(CASE WHEN status = 'completed' THEN change ELSE 0 END) AS completed,
-        sum(CASE WHEN status = 'overdue' THEN change ELSE 0 END) AS overdue,
-        sum(CASE WHEN status = 'in_progress' THEN change ELSE 0 END) AS in_progress
+        sum(registrations) AS registrations,
+        sum(completed) AS completed,
+        sum(overdue) AS overdue,
+        sum(in_progress) AS in_progress
     FROM events
     GROUP BY training_id, day
 ),
@@ -83,7 +89,7 @@ days AS (
     SELECT cast(spanned.first_day + numbers.n AS date) AS day
     FROM (SELECT min(day) AS first_day, max(day) AS last_day FROM syncs_by_day) AS spanned
     CROSS JOIN (
-        SELECT cast(a.digit + 10 * b.digit + 100 * c.digit + 1000 * d.digit + 10000 * e.digit AS integer) AS n
+        SELECT a.digit + 10 * b.digit + 100 * c.digit + 1000 * d.digit + 10000 * e.digit AS n
         FROM digits AS a
         CROSS JOIN digits AS b
         CROSS JOIN digits AS c
@@ -97,13 +103,13 @@ SELECT
     trainings.id AS training_id,
     days.day,
     trainings.name AS training_name,
-    cast(sum(coalesce(changes.registrations, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+    cast(sum(coalesce(changes.registrations, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day NULLS FIRST) AS bigint)
         AS registrations,
-    cast(sum(coalesce(changes.completed, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+    cast(sum(coalesce(changes.completed, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day NULLS FIRST) AS bigint)
         AS completed,
-    cast(sum(coalesce(changes.overdue, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+    cast(sum(coalesce(changes.overdue, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day NULLS FIRST) AS bigint)
         AS overdue,
-    cast(sum(coalesce(changes.in_progress, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day) AS bigint)
+    cast(sum(coalesce(changes.in_progress, 0)) OVER (PARTITION BY trainings.id ORDER BY days.day NULLS FIRST) AS bigint)
         AS in_progress
 FROM analytics.trainings
 INNER JOIN first_days ON first_days.training_id = trainings.id
