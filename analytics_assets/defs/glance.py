@@ -63,7 +63,8 @@ def _registrations_enriched(client: SqlClient) -> dict[str, Any]:
 
 HISTORY = HISTORIES["registrations"].name
 DUE = "coalesce(due_at, due_date)"
-# Each state that may have changed in sync {last}, with the state before it; `then` is the start of the sync before.
+# The states of registrations that may have changed in sync {last}, each with the one before it. That sync began at
+# {now}, and the one before it at {then}.
 CHANGED = f"""
     SELECT from_sync, to_sync, is_done, is_late,
         lag(from_sync) OVER (PARTITION BY id ORDER BY from_sync) AS before,
@@ -96,12 +97,10 @@ def _newly(client: SqlClient) -> dict[str, int]:
     """What the last sync changed, as numbers of registrations. In the first sync, all are new, and nothing else is."""
     if not statements.exists(client, HISTORY):
         return {}
-    syncs = client.execute_sql(
-        "SELECT number, started_at FROM syncs WHERE resource = 'registrations' AND number IS NOT NULL "
-        "ORDER BY number DESC LIMIT 2"
-    )
+    query = "SELECT number, started_at FROM syncs WHERE resource = 'registrations' AND number IS NOT NULL"
+    syncs = client.execute_sql(f"{query} ORDER BY number DESC LIMIT 2") or []
     [(first, states)] = client.execute_sql(f"SELECT min(from_sync), count(*) FROM {HISTORY}") or []
-    if not syncs or first in (None, syncs[0][0]):
+    if len(syncs) < 2 or first in (None, syncs[0][0]):
         return {**dict.fromkeys(NEWLY, 0), "newly_registered": states}
     (last, now), (_, then) = syncs
     times = {"now": f"timestamptz '{now.isoformat()}'", "then": f"timestamptz '{then.isoformat()}'"}

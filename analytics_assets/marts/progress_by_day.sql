@@ -11,34 +11,47 @@ WITH syncs_by_day AS (
 
 histories AS (
     SELECT
-        history.content_id AS training_id,
-        began.day AS began_on,
-        ended.day AS ended_on,
-        cast(coalesce(history.due_at, history.due_date) AT TIME ZONE 'UTC' AS date) AS due_on,
-        coalesce(history.is_completed, false) OR history.completed_at IS NOT NULL AS is_completed,
-        history.completion_percentage
-    FROM analytics.registration_history AS history
-    INNER JOIN syncs_by_day AS began ON began.number = history.from_sync
-    LEFT JOIN syncs_by_day AS ended ON ended.number = history.to_sync
+        content_id AS training_id,
+        from_sync,
+        to_sync,
+        cast(coalesce(due_at, due_date) AT TIME ZONE 'UTC' AS date) AS due_on,
+        coalesce(is_completed, false) OR completed_at IS NOT NULL AS is_completed,
+        completion_percentage
+    FROM analytics.registration_history
 ),
 
--- States with the same days are counted once. From `overdue_on`, if it is not null, they are overdue until they end.
-states AS (
+-- Few rows: all states of a training with the same syncs and, unless they are completed, the same due day.
+counted AS (
     SELECT
         training_id,
-        began_on,
-        ended_on,
-        -- Not `greatest`, which of a null differs between warehouses.
-        CASE
-            WHEN is_completed OR due_on >= ended_on THEN NULL
-            WHEN due_on <= began_on THEN began_on
-            ELSE due_on
-        END AS overdue_on,
+        from_sync,
+        to_sync,
+        CASE WHEN NOT is_completed THEN due_on END AS due_on,
         count(*) AS registrations,
         count(CASE WHEN is_completed THEN 1 END) AS completed,
-        count(CASE WHEN completion_percentage > 0 AND NOT is_completed THEN 1 END) AS in_progress
+        count(CASE WHEN NOT is_completed AND completion_percentage > 0 THEN 1 END) AS in_progress
     FROM histories
     GROUP BY 1, 2, 3, 4
+),
+
+-- From `overdue_on`, if it is not null, they are overdue until they end.
+states AS (
+    SELECT
+        counted.training_id,
+        began.day AS began_on,
+        ended.day AS ended_on,
+        -- Not `greatest`, which of a null differs between warehouses.
+        CASE
+            WHEN counted.due_on >= ended.day THEN NULL
+            WHEN counted.due_on <= began.day THEN began.day
+            ELSE counted.due_on
+        END AS overdue_on,
+        counted.registrations,
+        counted.completed,
+        counted.in_progress
+    FROM counted
+    INNER JOIN syncs_by_day AS began ON began.number = counted.from_sync
+    LEFT JOIN syncs_by_day AS ended ON ended.number = counted.to_sync
 ),
 
 -- What is added to each count on the days on which states begin, become overdue, and end.

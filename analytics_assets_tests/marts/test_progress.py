@@ -11,6 +11,7 @@ import pytest
 
 from analytics_assets.definitions import defs
 from analytics_assets.defs import checks, glance
+from analytics_assets.defs.catalog import table_schema
 from analytics_assets.load import statements
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.marts import dictionary, lineage
@@ -304,6 +305,13 @@ def test_a_history_belongs_to_the_asset_of_its_resource() -> None:
     meant = {column.name: dictionary.source(HISTORY, column) for column in HISTORY.columns}
     assert meant["score"] == "`registrations.score`"
     assert meant["valid_from"] == meant["to_sync"] == "the sync"
+
+
+def test_a_key_of_two_columns_makes_neither_unique() -> None:
+    """The catalog marks a column as unique only if it is a key alone."""
+    tables = (BY_DAY, HISTORY, SYNCS, MARTS["training_outcomes"])
+    unique = {table: [c.name for c in table_schema(table).columns if c.constraints.unique] for table in tables}
+    assert unique == {BY_DAY: [], HISTORY: [], SYNCS: [], MARTS["training_outcomes"]: ["training_id"]}
 
 
 def test_a_history_that_no_sync_has_written_yet_is_named(client: SqlClient, materialize: Materialize) -> None:
