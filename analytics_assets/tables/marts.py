@@ -102,9 +102,10 @@ MARTS: Mapping[str, Table] = {
         ),
         Table(
             "progress_by_day",
-            "One row per training and day (UTC), from the training's first registration that a sync has seen to the "
-            "last sync of registrations. Counts are those at the end of the day, as far as syncs have seen them. "
-            "Deleted registrations count until the sync that found them deleted. Deleted trainings are included.",
+            "One row per training and day (UTC). The days of a training begin with the first sync that saw a "
+            "registration for it, and end with the last sync of registrations. Counts are those at the end of the day, "
+            "as far as syncs have seen them. Deleted registrations count until the sync that found them deleted. "
+            "Deleted trainings are included.",
             (
                 Column("training_id", ID, "Identifier of the training.", nullable=False),
                 Column("day", DATE, "The day.", nullable=False),
