@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from analytics_assets.settings import CHECKOUT, FOR_LIBRARIES, WINDOW, Settings
 from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets.tables.schema import Table
 
 FIELDS = {name: field for name, field in Settings.model_fields.items() if field.description}
@@ -27,7 +27,7 @@ NOTE = "<!-- Written by `make docs` from `{}`. -->"
 def tables() -> str:
     """Every table: a heading, the description and a row per column."""
     lines = ["# The tables", "", NOTE.format("analytics_assets/tables"), ""]
-    for table in (*RESOURCES.values(), *MARTS.values(), *LEDGER.values(), *VIEWS.values()):
+    for table in (*RESOURCES.values(), *HISTORIES.values(), *MARTS.values(), *LEDGER.values(), *VIEWS.values()):
         lines += [f"## {table.name}", "", table.description, "", *_columns(table), ""]
     return "\n".join(lines)
 

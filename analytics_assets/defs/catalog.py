@@ -5,9 +5,8 @@ from collections.abc import Iterable
 import dagster as dg
 
 from analytics_assets.load.warehouse import Warehouse
-from analytics_assets.marts.lineage import Lineage
+from analytics_assets.marts.lineage import FILLED_BY, Lineage, Source
 from analytics_assets.settings import ROOT
-from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.schema import DATASET, Column, Table
 
 PERSONAL = {"personal_data": ""}
@@ -18,19 +17,28 @@ REFERENCE_GROUP = "reference"  # in the marts' group it would pull their box in 
 
 def table_schema(table: Table) -> dg.TableSchema:
     """The columns of `table` with type, description, constraints and, for personal data, a tag; and its grain."""
-    has_key = table.name not in {**LEDGER, **VIEWS}
+    has_key = FILLED_BY.get(table.name) == table.name
 
     def column(c: Column) -> dg.TableColumn:
-        constraints = dg.TableColumnConstraints(nullable=c.nullable, unique=has_key and c.name == table.key)
+        unique = has_key and table.whole_key == [c.name]
+        constraints = dg.TableColumnConstraints(nullable=c.nullable, unique=unique)
         return dg.TableColumn(c.name, c.type.label, c.description, constraints, PERSONAL if c.personal else {})
 
     return dg.TableSchema([column(c) for c in table.columns], dg.TableConstraints([table.grain]))
 
 
 def column_lineage(read: Lineage) -> dict[str, dg.TableColumnLineage]:
-    """The sources of a mart's columns, for tools that ask Dagster for them; its own UI does not show them."""
+    """The sources of a mart's columns, for tools that ask Dagster for them; its own UI does not show them.
+
+    A column of a history belongs to the asset that fills it. Those of `syncs` belong to none.
+    """
+
+    def dep(source: Source) -> dg.TableColumnDep:
+        asset = FILLED_BY[source.table]
+        return dg.TableColumnDep(dg.AssetKey(asset), source.column if asset == source.table else ".".join(source))
+
     deps = {
-        column: [dg.TableColumnDep(dg.AssetKey(source.table), source.column) for source in sources]
+        column: [dep(source) for source in sources if source.table in FILLED_BY]
         for column, sources in read.columns.items()
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)}

@@ -31,14 +31,20 @@ class Claim(NamedTuple):
     read: str = ""
 
 
+def _id(table: Table) -> str:
+    """SQL for the key of a row as one text."""
+    return " || ' ' || ".join(f"cast({key} AS text)" for key in table.whole_key)
+
+
 def _claims_of(table: Table) -> Iterator[Claim]:
     """The claims that follow from the declaration of a table."""
-    name, key = table.name, table.key
+    name, keys = table.name, table.whole_key
     yield Claim(
-        f"{key}_is_a_key",
+        f"{'_and_'.join(keys)}_is_a_key",
         table,
-        f"`{key}` is unique and never null.",
-        f"SELECT {key} AS id FROM {name} GROUP BY {key} HAVING count(*) > 1 OR {key} IS NULL",
+        f"{' with '.join(f'`{key}`' for key in keys)} is unique and never null.",
+        f"SELECT {_id(table)} AS id FROM {name} GROUP BY {', '.join(keys)} "
+        f"HAVING count(*) > 1 OR {' OR '.join(f'{key} IS NULL' for key in keys)}",
     )
     if times := table.names(TIME):
         late = " OR ".join(f"{column} >= timestamptz '{FAR_FUTURE}'" for column in times)
@@ -46,12 +52,13 @@ def _claims_of(table: Table) -> Iterator[Claim]:
             "times_are_not_in_the_far_future",
             table,
             f"No time is after {FAR_FUTURE[:10]}. A later one was read in the wrong unit.",
-            f"SELECT {key} AS id FROM {name} WHERE {late}",
+            f"SELECT {_id(table)} AS id FROM {name} WHERE {late}",
             dg.AssetCheckSeverity.WARN,
         )
 
 
 ENRICHED = MARTS["registrations_enriched"]
+BY_DAY = MARTS["progress_by_day"]
 
 
 def _totals_agree(mart: Table, parent: str) -> Claim:
@@ -109,6 +116,32 @@ CLAIMS: list[Claim] = [
     ),
     _totals_agree(MARTS["training_outcomes"], "trainings"),
     _totals_agree(MARTS["learner_progress"], "users"),
+    Claim(
+        "last_day_agrees",
+        BY_DAY,
+        "Per training, registrations and completions of the last day are those of `registrations`.",
+        f"SELECT coalesce(m.training_id, r.training_id) AS id "
+        f"FROM (SELECT * FROM {BY_DAY.name} WHERE day = (SELECT max(day) FROM {BY_DAY.name})) AS m "
+        "FULL JOIN (SELECT content_id AS training_id, count(*) AS registrations, "
+        "count(CASE WHEN coalesce(is_completed, false) OR completed_at IS NOT NULL THEN 1 END) AS completed "
+        "FROM registrations WHERE _deleted_at IS NULL AND content_id IN (SELECT id FROM trainings) GROUP BY 1) AS r "
+        "ON r.training_id = m.training_id WHERE m.training_id IS NULL "
+        "OR m.registrations <> coalesce(r.registrations, 0) OR m.completed <> coalesce(r.completed, 0)",
+    ),
+    Claim(
+        "no_day_is_missing",
+        BY_DAY,
+        "Every training has one row per day, up to the last day of the table.",
+        f"SELECT training_id AS id FROM {BY_DAY.name} GROUP BY training_id "
+        f"HAVING count(*) <> date_diff('day', min(day), (SELECT max(day) FROM {BY_DAY.name})) + 1",
+    ),
+    Claim(
+        "parts_fit_into_the_whole",
+        BY_DAY,
+        "No count is negative, and those of completed, overdue and in progress are together at most all registrations.",
+        f"SELECT {_id(BY_DAY)} AS id FROM {BY_DAY.name} WHERE completed < 0 OR overdue < 0 OR in_progress < 0 "
+        "OR completed + overdue + in_progress > registrations",
+    ),
 ]
 
 

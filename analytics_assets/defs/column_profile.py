@@ -5,7 +5,7 @@ personal data: the queries leave it out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -121,7 +121,9 @@ def _value(value: Any, width: int) -> str:
         case float():
             return f"{value:.6g}"
         case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d}".replace("-", UNBROKEN_HYPHEN)
+            return _value(value.astimezone(UTC).date(), width)
+        case date():
+            return f"{value:%Y-%m-%d}".replace("-", UNBROKEN_HYPHEN)
         case tuple():
             return ", ".join(_value(end, width) for end in value)
     text = str(value).translate(MARKUP)

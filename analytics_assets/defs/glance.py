@@ -9,20 +9,43 @@ drawing; Vega takes half a second to start.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
 from analytics_assets.defs.picture import BLUE, GREEN, GREY, ORANGE, embedded, svg, text
+from analytics_assets.load import statements
 from analytics_assets.load.dialect import SqlClient
+from analytics_assets.tables.resources import HISTORIES
 
 INLINE = 1000  # characters of Markdown that the UI shows only as a link
-MONTHS = 24  # at most in a chart, because one page of the UI loads the charts of 100 materializations
 NAME, BAR = 31, 10  # characters of the longest name and the longest bar
 WIDTH, LEFT, RIGHT, TOP, FOOT = 600, 70, 590, 34, 220  # pixels: the chart's width, and where its bars are
 CENTRED = ' text-anchor="middle"'
 STATUSES = {"completed": GREEN, "in progress": BLUE, "not started": GREY, "overdue": ORANGE}
 LEARNERS = {"nothing overdue": BLUE, "something overdue": ORANGE}
+OUTCOMES = {"overdue": ORANGE, "completed": GREEN}  # the few at the bottom, where their height can be compared
+
+
+class Unit(NamedTuple):
+    """What a bar of a chart stands for: its name, the number of a date's unit, and the text below a bar by number.
+
+    A chart has at most this many bars, because one page of the UI loads the charts of 100 materializations.
+    """
+
+    name: str
+    number: Callable[[date], int]
+    label: Callable[[int], str]
+    most: int
+
+
+MONTH = Unit(
+    "month",
+    lambda day: 12 * day.year + day.month - 1,
+    lambda number: f"{date(number // 12, number % 12 + 1, 1):%b %y}",
+    24,
+)
+DAY = Unit("day", date.toordinal, lambda number: f"{date.fromordinal(number):%d %b}".lstrip("0"), 60)
 
 
 def _registrations_enriched(client: SqlClient) -> dict[str, Any]:
@@ -34,7 +57,57 @@ def _registrations_enriched(client: SqlClient) -> dict[str, Any]:
     return {
         "status_chart": chart("Registrations by month and status", counts, STATUSES),
         **{status: sum(n for _, of, n in counts if of == status) for status in ("completed", "overdue")},
+        **_newly(client),
     }
+
+
+HISTORY = HISTORIES["registrations"].name
+DUE = "coalesce(due_at, due_date)"
+# The states of registrations that may have changed in sync {last}, each with the one before it. That sync began at
+# {now}, and the one before it at {then}.
+CHANGED = f"""
+    SELECT from_sync, to_sync, is_done, is_late,
+        lag(from_sync) OVER (PARTITION BY id ORDER BY from_sync) AS before,
+        lead(from_sync) OVER (PARTITION BY id ORDER BY from_sync) AS after,
+        lag(is_done) OVER (PARTITION BY id ORDER BY from_sync) AS was_done,
+        CASE WHEN from_sync = {{last}} THEN lag(was_late) OVER (PARTITION BY id ORDER BY from_sync) ELSE was_late END
+            AS was_late
+    FROM (
+        SELECT id, from_sync, to_sync, is_done, NOT is_done AND due < {{now}} AS is_late,
+            NOT is_done AND due < {{then}} AS was_late
+        FROM (
+            SELECT id, from_sync, to_sync, {DUE} AS due,
+                coalesce(is_completed, false) OR completed_at IS NOT NULL AS is_done
+            FROM {HISTORY} WHERE id IN (
+                SELECT id FROM {HISTORY}
+                WHERE from_sync = {{last}} OR to_sync = {{last}} OR ({DUE} >= {{then}} AND {DUE} < {{now}})
+            )
+        ) AS states
+    ) AS judged
+"""
+NEWLY = {
+    "newly_registered": "from_sync = {last} AND before IS NULL",
+    "newly_completed": "from_sync = {last} AND is_done AND NOT coalesce(was_done, false)",
+    "newly_overdue": "to_sync IS NULL AND is_late AND NOT coalesce(was_late, false)",
+    "newly_deleted": "to_sync = {last} AND after IS NULL",
+}
+
+
+def _newly(client: SqlClient) -> dict[str, int]:
+    """What the last sync changed, as numbers of registrations. In the first sync, all are new, and nothing else is."""
+    if not statements.exists(client, HISTORY):
+        return {}
+    query = "SELECT number, started_at FROM syncs WHERE resource = 'registrations' AND number IS NOT NULL"
+    syncs = client.execute_sql(f"{query} ORDER BY number DESC LIMIT 2") or []
+    [(first, states)] = client.execute_sql(f"SELECT min(from_sync), count(*) FROM {HISTORY}") or []
+    if len(syncs) < 2 or first in (None, syncs[0][0]):
+        return {**dict.fromkeys(NEWLY, 0), "newly_registered": states}
+    (last, now), (_, then) = syncs
+    times = {"now": f"timestamptz '{now.isoformat()}'", "then": f"timestamptz '{then.isoformat()}'"}
+    counts = ", ".join(f"count(CASE WHEN {condition} THEN 1 END)" for condition in NEWLY.values())
+    query = f"SELECT {counts} FROM ({CHANGED}) AS changed".format(last=last, **times)
+    [numbers] = client.execute_sql(query) or []
+    return dict(zip(NEWLY, numbers, strict=True))
 
 
 def _training_outcomes(client: SqlClient) -> dict[str, Any]:
@@ -60,10 +133,21 @@ def _learner_progress(client: SqlClient) -> dict[str, Any]:
     }
 
 
+def _progress_by_day(client: SqlClient) -> dict[str, Any]:
+    query = f"SELECT day, {', '.join(f'sum({status})' for status in OUTCOMES)} FROM progress_by_day GROUP BY day"
+    counts = [
+        (day, status, int(number))
+        for day, *numbers in client.execute_sql(query) or []
+        for status, number in zip(OUTCOMES, numbers, strict=True)
+    ]
+    return {"progress_chart": chart("Registrations completed and overdue at the end of the day", counts, OUTCOMES, DAY)}
+
+
 GLANCE: Mapping[str, Callable[[SqlClient], dict[str, Any]]] = {
     "registrations_enriched": _registrations_enriched,
     "training_outcomes": _training_outcomes,
     "learner_progress": _learner_progress,
+    "progress_by_day": _progress_by_day,
 }
 
 
@@ -84,30 +168,29 @@ def bars(rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(lines) if rows else "Nothing is overdue."
 
 
-def chart(title: str, counts: Iterable[Sequence[Any]], inks: Mapping[str, str]) -> dg.MetadataValue:
-    """A stacked bar per month of the rows (month, status, number), a colour per status. Null months are left out."""
-    known = {(12 * month.year + month.month - 1, status): number for month, status, number in counts if month}
+def chart(title: str, counts: Iterable[Sequence[Any]], inks: Mapping[str, str], unit: Unit = MONTH) -> dg.MetadataValue:
+    """A stacked bar per unit of the rows (date, status, number), a colour per status. Null dates are left out."""
+    known = {(unit.number(day), status): number for day, status, number in counts if day}
     if not known:
         return dg.MetadataValue.md("Nothing to draw yet.")
     first, last = min(known)[0], max(known)[0]
-    months = range(max(first, last - MONTHS + 1), last + 1)
-    highest = max(sum(known.get((month, status), 0) for status in inks) for month in months)
+    units = range(max(first, last - unit.most + 1), last + 1)
+    highest = max(1, *(sum(known.get((one, status), 0) for status in inks) for one in units))
     step = next(s for power in range(20) for s in (10**power, 2 * 10**power, 5 * 10**power) if 8 * s >= highest)
-    width, height = min((RIGHT - LEFT) / len(months), 60), (FOOT - TOP) / highest  # per month, per unit
-    drawn = [text(WIDTH / 2, 12, title + f", the last {MONTHS} months" * (last - first >= MONTHS), CENTRED)]
+    width, height = min((RIGHT - LEFT) / len(units), 60), (FOOT - TOP) / highest  # of a bar, of a number of 1
+    drawn = [text(WIDTH / 2, 12, title + f", the last {unit.most} {unit.name}s" * (last - first >= unit.most), CENTRED)]
     for number in range(0, highest + 1, step):
         drawn.append(f'<path d="M{LEFT} {FOOT - number * height:.1f}H{RIGHT}" stroke="{GREY}" stroke-opacity=".3"/>')
         drawn.append(text(LEFT - 6, FOOT - number * height, f"{number:,}", ' text-anchor="end"'))
-    for index, month in enumerate(months):
-        if index % (1 + len(months) // 9) == 0:
-            name = f"{date(month // 12, month % 12 + 1, 1):%b %y}"
-            drawn.append(text(LEFT + (index + 0.5) * width, FOOT + 14, name, CENTRED))
-    tops = dict.fromkeys(months, float(FOOT))
+    for index, one in enumerate(units):
+        if index % (1 + len(units) // 9) == 0:
+            drawn.append(text(LEFT + (index + 0.5) * width, FOOT + 14, unit.label(one), CENTRED))
+    tops = dict.fromkeys(units, float(FOOT))
     for status, ink in inks.items():
         drawn.append(f'<g fill="{ink}">')
-        for index, month in enumerate(months):
-            tops[month] -= (tall := known.get((month, status), 0) * height)
-            box = f'x="{LEFT + (index + 0.1) * width:.1f}" y="{tops[month]:.1f}" width="{0.8 * width:.1f}"'
+        for index, one in enumerate(units):
+            tops[one] -= (tall := known.get((one, status), 0) * height)
+            box = f'x="{LEFT + (index + 0.1) * width:.1f}" y="{tops[one]:.1f}" width="{0.8 * width:.1f}"'
             drawn.append(f'<rect {box} height="{tall:.1f}"/>' if tall else "")
         drawn.append("</g>")
     legend = (f'<tspan fill="{ink}" dx="12">■</tspan> {status}' for status, ink in inks.items())

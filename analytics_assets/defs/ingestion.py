@@ -67,8 +67,9 @@ def _asset(table: Table, settings: Settings, warehouse: Warehouse) -> dg.AssetsD
             before = history.last_materialization(context.instance, table.name)
             with warehouse.connection() as client:
                 known["held"] = ledger.held(client, table)
-                for due in reader.due(table, run_plan.tables_due(context)):
-                    ledger.prepare(client, due)
+                if tables := reader.due(table, run_plan.tables_due(context)):
+                    ledger.prepare(client, tables)
+                for due in tables:
                     reader.begin(due, run_plan.sync(context, due, settings, ledger.last_sync(client, due)))
             if not reader.is_at_hand(table):
                 warehouse.release()  # reading and typing many rows takes long

@@ -26,7 +26,7 @@ def assets(warehouse: Warehouse) -> Sequence[dg.AssetsDefinition]:
 def _asset(table: Table, warehouse: Warehouse) -> dg.AssetsDefinition:
     read = lineage.of(table.name)
     drawn = picture.embedded(picture.lineage(read), f"Where the columns of {table.name} come from")
-    spec = asset_spec(read.described(), MARTS_GROUP, "sql", warehouse, read.reads).merge_attributes(
+    spec = asset_spec(read.described(), MARTS_GROUP, "sql", warehouse, read.parents).merge_attributes(
         metadata={**column_lineage(read), "column_sources": dg.MetadataValue.md(drawn)}
     )
 
@@ -39,8 +39,9 @@ def _asset(table: Table, warehouse: Warehouse) -> dg.AssetsDefinition:
         with warehouse.connection() as client:
             missing = [name for name in read.reads if not statements.exists(client, name)]
             if missing:
+                first = ", ".join(sorted({lineage.FILLED_BY[name] for name in missing if name in lineage.FILLED_BY}))
                 raise dg.Failure(
-                    f"{table.name} needs {', '.join(missing)}, which no run has loaded yet; materialize it first",
+                    f"{table.name} needs {', '.join(missing)}, which no run has loaded yet; materialize {first} first",
                     allow_retries=False,
                 )
             statements.refill(client, table, lineage.query(table.name))

@@ -15,14 +15,14 @@ from analytics_assets.defs.catalog import PERSONAL, REFERENCE_GROUP, asset_spec,
 from analytics_assets.load import published, statements
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.warehouse import Warehouse
-from analytics_assets.marts import dictionary
+from analytics_assets.marts import dictionary, lineage
 from analytics_assets.settings import Settings
 from analytics_assets.tables.bookkeeping import DATA_DICTIONARY, LEDGER, SYNC_LOG, SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets.tables.schema import Table
 
-TABLES = (*RESOURCES.values(), *MARTS.values(), *LEDGER.values())
+TABLES = (*RESOURCES.values(), *HISTORIES.values(), *MARTS.values(), *LEDGER.values())
 FIND = "To find one, type a part of its name into *Filter columns*. Columns with personal data are listed below."
 LAST_SYNCS = (
     f"SELECT resource, window_start, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE finished_at = "
@@ -33,7 +33,8 @@ LAST_SYNCS = (
 def _every_column() -> Iterator[dg.TableColumn]:
     """The columns of all tables by their full names, each with its source and a link to the page of its table."""
     for table in (*TABLES, *VIEWS.values()):
-        page = "" if table.name in LEDGER else f" See [{table.name}](/assets/{table.name})."
+        asset = lineage.FILLED_BY.get(table.name, table.name if table.name in VIEWS else "")
+        page = f" See [{asset}](/assets/{asset})." if asset else ""
         for column, shown in zip(table.columns, table_schema(table).columns, strict=True):
             text = f"{column.description} From {dictionary.source(table, column)}.{page}"
             yield dg.TableColumn(f"{table.name}.{column.name}", shown.type, text, shown.constraints, shown.tags)

@@ -3,6 +3,7 @@
 The numbers, and no clock, say which sync was first. `entry` writes what this module reads.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.failures import Overtaken
 from analytics_assets.load.statements import columns, exists, make, make_dataset
 from analytics_assets.tables.bookkeeping import LEDGER, SYNCS
+from analytics_assets.tables.resources import HISTORIES
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import FEW, Sync
 
@@ -28,14 +30,15 @@ class LastSync(NamedTuple):
     api: str | None = None
 
 
-def prepare(client: SqlClient, table: Table) -> None:
-    """Create the tables of the ledger if they do not exist, and upgrade those of an older version."""
+def prepare(client: SqlClient, tables: Iterable[Table]) -> None:
+    """Before syncs of these resources: create the tables that they fill besides, and upgrade those of an older version."""
     make_dataset(client)
     with client.begin_transaction():
-        for book in LEDGER.values():
+        for book in (*LEDGER.values(), *HISTORIES.values()):
             make(client, book)
         upgrade.number(client)
-    upgrade.upgrade(client, table)
+    for table in tables:
+        upgrade.upgrade(client, table)
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:

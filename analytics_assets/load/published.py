@@ -18,12 +18,12 @@ from analytics_assets.load.failures import Unavailable
 from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.tables.bookkeeping import SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets.tables.schema import DATASET, EMAIL, UNPUBLISHED, Column, Table, comments, create_table
 
 logger = logging.getLogger(__name__)
 
-TABLES = (*RESOURCES.values(), *MARTS.values(), SYNCS)
+TABLES = (*RESOURCES.values(), *HISTORIES.values(), *MARTS.values(), SYNCS)
 COPY = "published_copy"  # name of the new database while it is filled
 Views = Callable[[Iterable[Table]], Iterable[tuple[Table, str]]]
 

@@ -10,7 +10,7 @@ import sqlglot.expressions as sql
 from analytics_assets.marts import lineage
 from analytics_assets.tables.bookkeeping import DATA_DICTIONARY, SYNC_LOG, SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets.tables.schema import ADDED, DATASET, OWN, Column, Table
 
 
@@ -39,4 +39,7 @@ def source(table: Table, column: Column) -> str:
         return lineage.of(table.name).origin(name)
     if table.name in VIEWS:
         return f"`{SYNCS.name}.{name}`" if table is SYNC_LOG else "the declaration of the tables"
+    for resource, history in HISTORIES.items():
+        if table.name == history.name and name in RESOURCES[resource].fields:
+            return f"`{resource}.{name}`"
     return "the sync"

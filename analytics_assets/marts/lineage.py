@@ -20,10 +20,20 @@ from sqlglot.optimizer.scope import Scope, build_scope
 
 from analytics_assets.tables.bookkeeping import LEDGER
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets.tables.schema import DATASET, Table
 
-TABLES: Mapping[str, Table] = {**RESOURCES, **MARTS, **LEDGER}
+TABLES: Mapping[str, Table] = {
+    **RESOURCES,
+    **{history.name: history for history in HISTORIES.values()},
+    **MARTS,
+    **LEDGER,
+}
+# The asset that fills each table; every resource's asset fills those of `LEDGER`.
+FILLED_BY: Mapping[str, str] = {
+    **{name: name for name in (*RESOURCES, *MARTS)},
+    **{history.name: name for name, history in HISTORIES.items()},
+}
 SCHEMA: dict[str, Any] = {
     DATASET: {table.name: {c.name: c.type.sql for c in table.columns} for table in TABLES.values()}
 }
@@ -54,6 +64,11 @@ class Lineage:
     reads: list[str]
     columns: Mapping[str, Sequence[Source]]
     keys: list[tuple[Source, Source]]
+
+    @property
+    def parents(self) -> list[str]:
+        """The assets that fill the tables it reads, sorted. `syncs` adds none: every resource fills it."""
+        return sorted({FILLED_BY[name] for name in self.reads if name in FILLED_BY})
 
     def described(self) -> Table:
         """The mart with the origin of each column after its description."""
@@ -94,9 +109,9 @@ def of(mart: str) -> Lineage:
 
 
 def sources(mart: str) -> list[str]:
-    """All tables upstream of the mart, sorted."""
-    read = of(mart).reads
-    return sorted({*read, *(name for parent in read if parent in MARTS for name in sources(parent))})
+    """All assets upstream of the mart, sorted."""
+    parents = of(mart).parents
+    return sorted({*parents, *(name for parent in parents if parent in MARTS for name in sources(parent))})
 
 
 def read(table: Table, query: str) -> Lineage:
@@ -121,7 +136,7 @@ def read(table: Table, query: str) -> Lineage:
         raise Unreadable(f"{table.name}.{name}: the column is not declared, or comes twice; add it to MARTS")
     found = (source for inner in scope.traverse() for source in inner.sources.values())
     reads = {source.name for source in found if isinstance(source, exp.Table) and source.name in TABLES}
-    return Lineage(table, sorted(reads), columns, list(_keys(scope, table)))
+    return Lineage(table, sorted(reads), columns, list(dict.fromkeys(_keys(scope, table))))
 
 
 def _refuse_what_is_misread(table: Table, tree: exp.Expr) -> None:
@@ -169,12 +184,16 @@ def _sources(scope: Scope, column: str, table: Table) -> list[Source]:
 
 
 def _keys(scope: Scope, table: Table) -> Iterator[tuple[Source, Source]]:
-    """The pairs of columns that joins match, the column of the joined table second."""
+    """The pairs of columns that joins match, the column of the joined table second.
+
+    A column that a subquery makes from several others is none of them, and is left out.
+    """
 
     def origin(inner: Scope, column: exp.Column) -> Source | None:
         source = inner.sources.get(column.table)
         if isinstance(source, Scope):
-            return _sources(source, column.name, table)[0]
+            found = _sources(source, column.name, table)
+            return found[0] if len(found) == 1 else None
         return Source(source.name, column.name) if source else None
 
     for inner in scope.traverse():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets.tables.schema import BOOLEAN, COUNT, ID, NUMBER, TEXT, TIME, Column, Table
+from analytics_assets.tables.schema import BOOLEAN, COUNT, DATE, ID, NUMBER, TEXT, TIME, Column, Table
 
 
 def _like(table: str, column: str, name: str = "") -> Column:
@@ -99,6 +99,23 @@ MARTS: Mapping[str, Table] = {
                     "progress has no time in the API.",
                 ),
             ),
+        ),
+        Table(
+            "progress_by_day",
+            "One row per training and day (UTC). The days of a training begin with the first sync that saw a "
+            "registration for it, and end with the last sync of registrations. Counts are those at the end of the day, "
+            "as far as syncs have seen them. Deleted registrations count until the sync that found them deleted. "
+            "Deleted trainings are included.",
+            (
+                Column("training_id", ID, "Identifier of the training.", nullable=False),
+                Column("day", DATE, "The day.", nullable=False),
+                _like("trainings", "name", "training_name"),
+                Column("registrations", COUNT, "Registrations for the training.", nullable=False),
+                Column("completed", COUNT, "Of these, completed.", nullable=False),
+                Column("overdue", COUNT, "Of these, not completed and due before the end of the day.", nullable=False),
+                Column("in_progress", COUNT, "Of these, started, and neither completed nor overdue.", nullable=False),
+            ),
+            key_columns=2,
         ),
     )
 }

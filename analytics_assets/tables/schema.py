@@ -35,6 +35,7 @@ TIME = Type("timestamp (UTC)", "timestamp", pa.timestamp("us", "UTC"), "TIMESTAM
 BOOLEAN = Type("boolean", "bool", pa.bool_(), "BOOLEAN")
 NUMBER = Type("double", "double", pa.float64(), "DOUBLE")
 COUNT = Type("bigint", "bigint", pa.int64(), "BIGINT")
+DATE = Type("date (UTC)", "date", pa.date32(), "DATE")  # only of marts
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table. The first column is its key, the first sentence of the description its grain."""
+    """One table. Its first columns are its key, as many as `key_columns`; its description begins with the grain."""
 
     name: str
     description: str
     columns: tuple[Column, ...]
+    key_columns: int = 1
 
     @property
     def key(self) -> str:
         return self.columns[0].name
+
+    @property
+    def whole_key(self) -> list[str]:
+        """The names of the columns that together are unique."""
+        return [column.name for column in self.columns[: self.key_columns]]
 
     @property
     def grain(self) -> str:

@@ -9,13 +9,13 @@ import pytest
 from analytics_assets.definitions import defs
 from analytics_assets.tables.bookkeeping import LEDGER, SYNC_LOG, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query
 from analytics_assets_tests.contract_api import ContractApi
 from analytics_assets_tests.defs.test_column_profile import lines, shown
 from analytics_assets_tests.load.test_published import KEY
 
-EVERYTHING = {**RESOURCES, **MARTS, **LEDGER, **VIEWS}
+EVERYTHING = {**RESOURCES, **{history.name: history for history in HISTORIES.values()}, **MARTS, **LEDGER, **VIEWS}
 DESCRIBED = "SELECT table_name, column_name, meaning FROM analytics.data_dictionary ORDER BY ALL"
 COMMENTED = (
     "SELECT table_name, column_name, comment FROM duckdb_columns() "
@@ -40,6 +40,9 @@ def test_every_column_is_found_by_its_name() -> None:
     )
     assert found["users.email"].tags == {"personal_data": ""}
     assert "else the id in `user`" in (found["registrations.user_id"].description or "")
+    assert (found["registration_history.score"].description or "").endswith(
+        "From `registrations.score`. See [registrations](/assets/registrations)."
+    )
     for name in (*RESOURCES, *MARTS, *VIEWS):
         assert defs.resolve_asset_graph().has(dg.AssetKey(name)), "a link leads to a page"
 

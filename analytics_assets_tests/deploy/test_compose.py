@@ -26,7 +26,7 @@ from analytics_assets.sample_api.academy import SIZES
 from analytics_assets.sample_api.process import running
 from analytics_assets.tables.bookkeeping import REJECTED_ROWS, SYNCS, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets_tests import postgres
 from analytics_assets_tests.defs.browsing import wait_for
 from analytics_assets_tests.defs.webhook import receiving
@@ -192,7 +192,10 @@ def analysts_read(server: Team) -> None:
     """Make sure of what the analyst `ann` can do and what not."""
     url = server.postgres.url("warehouse", "ann", "secret")
     there = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'analytics'"
-    assert {name for (name,) in postgres.ask(url, there)} == {*RESOURCES, *MARTS, *VIEWS, SYNCS.name}
+    assert {name for (name,) in postgres.ask(url, there)} == {
+        *(*RESOURCES, *MARTS, *VIEWS, SYNCS.name),
+        *(history.name for history in HISTORIES.values()),
+    }
     for table, count in (("users", SIZES["users"]), ("registrations_enriched", SIZES["registrations"])):
         assert postgres.ask(url, f"SELECT count(*) FROM {table}") == [(count,)]
     for table in (REJECTED_ROWS.name, "_dlt_loads"):

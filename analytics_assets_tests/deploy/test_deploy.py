@@ -15,7 +15,7 @@ import yaml
 from analytics_assets.settings import CHECKOUT
 from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets_tests import postgres
 from analytics_assets_tests.deploy.containers import DEPLOY, image_environment, program, sandbox
 
@@ -88,7 +88,7 @@ def sql(file: Path, _: postgres.Server) -> Outcome:
 def grants(file: Path, server: postgres.Server) -> Outcome:
     """psql runs it on a database with tables of the names that the project declares."""
     database = server.new_database()
-    names = {**RESOURCES, **MARTS, **LEDGER, **VIEWS}
+    names = [*RESOURCES, *(history.name for history in HISTORIES.values()), *MARTS, *LEDGER, *VIEWS]
     with closing(server.connect(database, postgres.ADMIN)) as admin, admin.cursor() as cursor:
         cursor.execute("SELECT FROM pg_roles WHERE rolname = 'analysts'")
         if not cursor.rowcount:

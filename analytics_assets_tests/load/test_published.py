@@ -16,7 +16,7 @@ import pytest
 from analytics_assets.settings import CHECKOUT, WrongSetting, load
 from analytics_assets.tables.bookkeeping import SYNCS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets.tables.schema import EMAIL
 from analytics_assets_tests.conftest import Materialize, Query, warehouse
 from analytics_assets_tests.contract_api import ContractApi
@@ -75,9 +75,10 @@ def test_the_copy_holds_what_the_warehouse_does(
     """Every table with all rows and comments, none of the loader's own tables or columns."""
     assert materialize().success
     tables = {name for (name,) in read("SELECT table_name FROM duckdb_tables()")}
-    assert tables == {*RESOURCES, *MARTS, SYNCS.name}
-    for name, table in {**RESOURCES, **MARTS}.items():
-        names = [column.name for column in table.columns if column.name not in ("_hash", "_page")]
+    histories = {history.name: history for history in HISTORIES.values()}
+    assert tables == {*RESOURCES, *histories, *MARTS, SYNCS.name}
+    for name, table in {**RESOURCES, **histories, **MARTS}.items():
+        names = [column.name for column in table.columns if column.name not in ("_page", "_hash")]
         columns = read(f"SELECT column_name, comment FROM duckdb_columns() WHERE table_name = '{name}'")
         assert columns == [(column.name, column.description) for column in table.columns if column.name in names]
         everything = f"SELECT {', '.join(names)} FROM analytics.{name} ORDER BY ALL"

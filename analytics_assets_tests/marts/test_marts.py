@@ -13,7 +13,7 @@ from analytics_assets.load import statements
 from analytics_assets.marts import lineage
 from analytics_assets.tables.bookkeeping import LEDGER, VIEWS
 from analytics_assets.tables.marts import MARTS
-from analytics_assets.tables.resources import RESOURCES
+from analytics_assets.tables.resources import HISTORIES, RESOURCES
 from analytics_assets_tests.conftest import Materialize, Query, warehouse
 from analytics_assets_tests.contract_api import ContractApi, status
 
@@ -98,7 +98,8 @@ def test_meaning_is_in_the_warehouse(api: ContractApi, materialize: Materialize,
         "SELECT comment FROM duckdb_{}s() WHERE schema_name = 'analytics' AND table_name NOT LIKE '\\_dlt%' ESCAPE '\\'"
     )
     on_tables, on_columns = query(comments.format("table")), query(comments.format("column"))
-    everything = {**RESOURCES, **MARTS, **LEDGER}
+    histories = {history.name: history for history in HISTORIES.values()}
+    everything = {**RESOURCES, **histories, **MARTS, **LEDGER}
     assert len(on_tables) == len(everything)
     assert len(on_columns) == sum(len(table.columns) for table in {**everything, **VIEWS}.values())
     assert all(comment for (comment,) in on_tables + on_columns)
@@ -148,7 +149,10 @@ def test_a_parent_that_was_never_loaded_is_named(people: ContractApi, materializ
     materialize("users", "trainings")
     result = materialize("registrations_enriched")
     [failure] = [history.failure_text(event) for event in result.all_events if event.is_step_failure]
-    assert failure == "registrations_enriched needs registrations, which no run has loaded yet; materialize it first"
+    assert (
+        failure
+        == "registrations_enriched needs registrations, which no run has loaded yet; materialize registrations first"
+    )
 
 
 def test_a_parent_that_is_behind_is_named(

@@ -122,7 +122,7 @@ def test_the_sql_gives_the_declared_columns(api: ContractApi, materialize: Mater
     """Names, order and types of the SQL's columns are those of the declaration."""
     materialize(*EVERYTHING)
     arrow = {"VARCHAR": "string", "TIMESTAMP WITH TIME ZONE": "timestamp[us, tz=UTC]", "DOUBLE": "double"}
-    arrow |= {"BOOLEAN": "bool", "BIGINT": "int64"}
+    arrow |= {"BOOLEAN": "bool", "BIGINT": "int64", "DATE": "date32[day]"}
     with warehouse().connection() as client:
         described = client.execute_sql(f"DESCRIBE ({lineage.query(mart.name)})") or []
     assert [(name, arrow[kind]) for name, kind, *_ in described] == [

@@ -7,9 +7,13 @@ GRANT SELECT ON
     analytics.certifications,
     analytics.awarded_certifications,
     analytics.paths_users,
+    analytics.user_history,
+    analytics.registration_history,
+    analytics.enrolment_history,
     analytics.registrations_enriched,
     analytics.training_outcomes,
     analytics.learner_progress,
+    analytics.progress_by_day,
     analytics.syncs,
     analytics.data_dictionary,
     analytics.sync_log
