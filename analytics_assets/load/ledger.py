@@ -31,7 +31,7 @@ class LastSync(NamedTuple):
 
 
 def prepare(client: SqlClient, tables: Iterable[Table]) -> None:
-    """Before syncs of these resources: create the tables that they fill besides, and upgrade those of an older version."""
+    """Create what syncs of these tables fill besides them, and upgrade tables of an older version."""
     make_dataset(client)
     with client.begin_transaction():
         for book in (*LEDGER.values(), *HISTORIES.values()):
