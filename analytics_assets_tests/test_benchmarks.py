@@ -40,7 +40,7 @@ def test_the_floors_make_the_same_tables(
         for table in RESOURCES:
             columns = "SELECT column_name, column_type FROM (DESCRIBE {}.analytics.{})"
             described = f"{columns} WHERE column_name NOT IN {OF_SYNCS}"
-            values = f"SELECT COLUMNS(name -> name NOT IN {('_changed_at', *OF_SYNCS)}) FROM {{}}.analytics.{{}}"
+            values = f"SELECT COLUMNS(lambda name: name NOT IN {('_changed_at', *OF_SYNCS)}) FROM {{}}.analytics.{{}}"
             for query, name in product((described, values), ("simple", "tricks")):
                 ours, theirs = query.format("ours", table), query.format(name, table)
                 for left, right in ((ours, theirs), (theirs, ours)):

@@ -93,8 +93,12 @@ def page_log(settings: Settings, table: Table, *kind: object) -> PageLog:
 
 
 def address(settings: Settings, table: Table) -> str:
-    """The URL of a resource without password and parameters, by which a warehouse knows whose rows it has."""
-    return _url(settings, path(settings, table.name))(1).partition("?")[0]
+    """The URL of a resource without password and parameters, by which a warehouse knows whose rows it has.
+
+    The sample API has another port in each run.
+    """
+    url = _url(settings, path(settings, table.name))(1).partition("?")[0]
+    return api_name(settings) if settings.reads_sample_api else url
 
 
 def api_name(settings: Settings) -> str:
