@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from analytics_assets.load import ledger
 from analytics_assets.load.dialect import SqlClient
+from analytics_assets.load.statements import exists
 from analytics_assets.tables.bookkeeping import MISSING_IDS
 from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, HASH, Table, arrow_schema
 from analytics_assets.tables.sync import Sync
@@ -71,7 +72,7 @@ class Changes:
         self._database.execute(f"SET memory_limit = '{memory_limit}'")
         self._database.execute("SET temp_directory = ?", [str(folder)])
         self._database.execute(TABLES)
-        self._known, self._has_table, self.is_any = 0, False, False
+        self._known, self._is_declared, self.is_any = 0, False, False
         self.rows = self.added = self.changed = 0
 
     def __enter__(self) -> Self:
@@ -85,11 +86,12 @@ class Changes:
         """Copy the ids and hashes of the warehouse. Raises `Overtaken`, and `OtherApi`."""
         self.sync.check_api()
         ledger.check_number(client, self.table, self.sync)
-        self._has_table = ledger.is_declared(client, self.table)
-        if self._has_table:
+        self._is_declared = ledger.is_declared(client, self.table)
+        if exists(client, self.table.name):
             name, key = self.table.name, self.table.key
+            hashes = f"t.{HASH}" if self._is_declared else "CAST(NULL AS BIGINT)"  # every row gets the new columns
             known = (
-                f"SELECT t.{key} AS id, t.{HASH} AS hash, t.{DELETED_AT} IS NOT NULL AS is_deleted, "
+                f"SELECT t.{key} AS id, {hashes} AS hash, t.{DELETED_AT} IS NOT NULL AS is_deleted, "
                 f"m.id IS NOT NULL AS is_missing FROM {name} AS t "
                 f"LEFT JOIN {MISSING_IDS.name} AS m ON m.id = t.{key} AND m.resource = '{name}'"
             )
@@ -101,7 +103,7 @@ class Changes:
     def batch(self) -> tuple[pa.Table | None, bool]:
         """The next rows to write, if there are any, and whether there may be more.
 
-        Without any row, a table that does not exist yet gets one batch without rows. Raises `TooFewRows` with the last
+        Without any row, a table that does not exist yet, or lacks columns, gets one batch without rows. Raises `TooFewRows` with the last
         rows, and the errors of the reading.
         """
         found: list[pa.Table] = []
@@ -112,7 +114,7 @@ class Changes:
         written = self._compared(pa.concat_tables(found)) if found else None
         if not has_more:
             self._finish()
-        is_needed = written is not None and (written.num_rows > 0 or not (has_more or self.is_any or self._has_table))
+        is_needed = written is not None and (written.num_rows > 0 or not (has_more or self.is_any or self._is_declared))
         self.is_any |= is_needed
         return self._noted(written) if written is not None and is_needed else None, has_more
 

@@ -11,7 +11,7 @@ from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.failures import Overtaken
 from analytics_assets.load.statements import columns, exists, make, make_dataset
 from analytics_assets.tables.bookkeeping import LEDGER, SYNCS
-from analytics_assets.tables.schema import Table
+from analytics_assets.tables.schema import CHANGED_IN, Table
 from analytics_assets.tables.sync import FEW, Sync
 
 
@@ -39,12 +39,23 @@ def prepare(client: SqlClient, table: Table) -> None:
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:
-    """The last syncs of the resource in `syncs`; the defaults if there was none."""
+    """The last syncs of the resource in `syncs`; the defaults if there was none.
+
+    If `syncs` has been emptied, numbers go on where those in the rows end, which may be of a sync without an entry.
+    """
     select = "SELECT {} FROM " + f"{SYNCS.name} WHERE resource = ? {{}} ORDER BY number DESC LIMIT 1"
     last = "number, CASE WHEN clock_ahead IS NOT NULL THEN started_at END, api"
     [whole] = client.execute_sql(select.format("row_count, pages", "AND window_start IS NULL"), table.name) or [(0, 0)]
-    [newest] = client.execute_sql(select.format(last, ""), table.name) or [(0, None, None)]
+    [newest] = client.execute_sql(select.format(last, ""), table.name) or [(_last_number(client, table), None, None)]
     return LastSync(*whole, *newest)
+
+
+def _last_number(client: SqlClient, table: Table) -> int:
+    """The number before the highest in the rows; 0 if there is none."""
+    if not is_declared(client, table):
+        return 0
+    [(highest,)] = client.execute_sql(f"SELECT max({CHANGED_IN}) FROM {table.name}") or []
+    return max(int(highest or 0) - 1, 0)
 
 
 def least_rows(last: LastSync, shrinking_share: float) -> int:
