@@ -103,8 +103,8 @@ class Changes:
     def batch(self) -> tuple[pa.Table | None, bool]:
         """The next rows to write, if there are any, and whether there may be more.
 
-        Without any row, a table that does not exist yet, or lacks columns, gets one batch without rows. Raises `TooFewRows` with the last
-        rows, and the errors of the reading.
+        Without any row, a table that does not exist yet, or lacks columns, gets one batch without rows. Raises
+        `TooFewRows` with the last rows, and the errors of the reading.
         """
         found: list[pa.Table] = []
         has_more, size = True, min(max(FEWEST_COMPARED, self._known // 16), MOST_COMPARED)

@@ -83,11 +83,11 @@ def is_declared(client: SqlClient, table: Table) -> bool:
 
 
 def held(client: SqlClient, table: Table) -> str:
-    """The number of rows that the table holds and their time, in a sentence."""
+    """The number of rows that the table holds and their time, in a sentence; also before an upgrade."""
     if not exists(client, table.name):
         return "It has never been loaded."
     [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or []
     last = f"SELECT finished_at FROM {SYNCS.name} WHERE resource = ? ORDER BY number DESC LIMIT 1"
-    loaded = client.execute_sql(last, table.name) if exists(client, SYNCS.name) else None
+    loaded = client.execute_sql(last, table.name) if is_declared(client, SYNCS) else None
     when = f" of {loaded[0][0].astimezone(UTC):%Y-%m-%d %H:%M} UTC" if loaded else ""
     return f"The table still holds {rows} rows{when}."
