@@ -6,6 +6,8 @@ The numbers, and no clock, say which sync was first. `entry` writes what this mo
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from dlt.common.schema.typing import VERSION_TABLE_NAME
+
 from analytics_assets.load import upgrade
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.failures import Overtaken
@@ -29,13 +31,19 @@ class LastSync(NamedTuple):
 
 
 def prepare(client: SqlClient, table: Table) -> None:
-    """Create the tables of the ledger if they do not exist, and upgrade those of an older version."""
+    """Create the tables of the ledger if they do not exist, and upgrade tables of an older version.
+
+    If the table of the resource has been dropped, or lacks a column, dlt's record of it is removed: dlt believes that
+    record, and would not create the table again.
+    """
     make_dataset(client)
     with client.begin_transaction():
         for book in LEDGER.values():
             make(client, book)
         upgrade.number(client)
     upgrade.upgrade(client, table)
+    if not is_declared(client, table) and exists(client, VERSION_TABLE_NAME):
+        client.execute_sql(f"DELETE FROM {VERSION_TABLE_NAME} WHERE schema_name = ?", table.name)
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:
