@@ -12,7 +12,7 @@ import dagster as dg
 
 from analytics_assets.defs import column_profile, history
 from analytics_assets.defs.catalog import PERSONAL, REFERENCE_GROUP, asset_spec, reading, table_schema
-from analytics_assets.load import published, statements
+from analytics_assets.load import ledger, published, statements
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.warehouse import Warehouse
 from analytics_assets.marts import dictionary, lineage
@@ -50,7 +50,7 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(name=view.name, specs=[spec])
     def make(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[Any]:
         with warehouse.connection() as client:
-            if not statements.exists(client, SYNCS.name):  # before the first sync
+            if not ledger.is_declared(client, SYNCS):  # before the first sync, also of this version
                 statements.make_dataset(client)
                 statements.make(client, SYNCS)
             query = dict(dictionary.views(TABLES))[view]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from analytics_assets.load import ledger
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.failures import interrupts_heard
+from analytics_assets.load.statements import exists
 from analytics_assets.tables.bookkeeping import MISSING_IDS
 from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, HASH, Table, arrow_schema, typed_schema
 from analytics_assets.tables.sync import Sync
@@ -87,13 +88,12 @@ class Changes:
         """Copy the ids and hashes of the warehouse. Raises `Overtaken`, and `OtherApi`."""
         self.sync.check_api()
         ledger.check_number(client, self.table, self.sync)
-        there = ledger.columns_there(client, self.table)
-        self._is_complete = {column.name for column in self.table.columns} <= there
-        if there:
+        self._is_complete = ledger.is_declared(client, self.table)
+        if exists(client, self.table.name):
             name, key = self.table.name, self.table.key
-            hashed = f"t.{HASH}" if HASH in there else "CAST(NULL AS BIGINT)"
+            hashes = f"t.{HASH}" if self._is_complete else "CAST(NULL AS BIGINT)"  # every row gets the new columns
             known = (
-                f"SELECT t.{key} AS id, {hashed} AS hash, t.{DELETED_AT} IS NOT NULL AS is_deleted, "
+                f"SELECT t.{key} AS id, {hashes} AS hash, t.{DELETED_AT} IS NOT NULL AS is_deleted, "
                 f"m.id IS NOT NULL AS is_missing FROM {name} AS t "
                 f"LEFT JOIN {MISSING_IDS.name} AS m ON m.id = t.{key} AND m.resource = '{name}'"
             )

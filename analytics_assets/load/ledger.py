@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from dlt.common.schema.typing import VERSION_TABLE_NAME
+
 from analytics_assets.load import upgrade
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.failures import Overtaken
 from analytics_assets.load.statements import columns, exists, make, make_dataset
 from analytics_assets.tables.bookkeeping import LEDGER, SYNCS
 from analytics_assets.tables.resources import HISTORIES
-from analytics_assets.tables.schema import Table
+from analytics_assets.tables.schema import CHANGED_IN, Table
 from analytics_assets.tables.sync import FEW, Sync
 
 
@@ -31,7 +33,11 @@ class LastSync(NamedTuple):
 
 
 def prepare(client: SqlClient, tables: Iterable[Table]) -> None:
-    """Create what syncs of these tables fill besides them, and upgrade tables of an older version."""
+    """Create what syncs of these tables fill besides them, and upgrade tables of an older version.
+
+    If the table of a resource has been dropped, or lacks a column, dlt's record of it is removed: dlt believes that
+    record, and would not create the table again.
+    """
     make_dataset(client)
     with client.begin_transaction():
         for book in (*LEDGER.values(), *HISTORIES.values()):
@@ -39,15 +45,28 @@ def prepare(client: SqlClient, tables: Iterable[Table]) -> None:
         upgrade.number(client)
     for table in tables:
         upgrade.upgrade(client, table)
+        if not is_declared(client, table) and exists(client, VERSION_TABLE_NAME):
+            client.execute_sql(f"DELETE FROM {VERSION_TABLE_NAME} WHERE schema_name = ?", table.name)
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:
-    """The last syncs of the resource in `syncs`; the defaults if there was none."""
+    """The last syncs of the resource in `syncs`; the defaults if there was none.
+
+    If `syncs` has been emptied, numbers go on where those in the rows end, which may be of a sync without an entry.
+    """
     select = "SELECT {} FROM " + f"{SYNCS.name} WHERE resource = ? {{}} ORDER BY number DESC LIMIT 1"
     last = "number, CASE WHEN clock_ahead IS NOT NULL THEN started_at END, api"
     [whole] = client.execute_sql(select.format("row_count, pages", "AND window_start IS NULL"), table.name) or [(0, 0)]
-    [newest] = client.execute_sql(select.format(last, ""), table.name) or [(0, None, None)]
+    [newest] = client.execute_sql(select.format(last, ""), table.name) or [(_last_number(client, table), None, None)]
     return LastSync(*whole, *newest)
+
+
+def _last_number(client: SqlClient, table: Table) -> int:
+    """The number before the highest in the rows; 0 if there is none."""
+    if not is_declared(client, table):
+        return 0
+    [(highest,)] = client.execute_sql(f"SELECT max({CHANGED_IN}) FROM {table.name}") or []
+    return max(int(highest or 0) - 1, 0)
 
 
 def least_rows(last: LastSync, shrinking_share: float) -> int:
@@ -66,20 +85,20 @@ def check_number(client: SqlClient, table: Table, sync: Sync) -> None:
         raise Overtaken(f"another sync of {table.name} was loaded while this one was reading")
 
 
-def columns_there(client: SqlClient, table: Table) -> set[str]:
-    """The names of the declared columns that the table has in the warehouse; none if it does not exist."""
+def is_declared(client: SqlClient, table: Table) -> bool:
+    """Whether the table exists and has all declared columns."""
     if not exists(client, table.name):
-        return set()
+        return False
     there, fold = dict(columns(client, f"SELECT * FROM {table.name}")), client.capabilities.casefold_identifier
-    return {column.name for column in table.columns if fold(column.name) in there}
+    return {fold(column.name) for column in table.columns} <= there.keys()
 
 
 def held(client: SqlClient, table: Table) -> str:
-    """The number of rows that the table holds and their time, in a sentence."""
+    """The number of rows that the table holds and their time, in a sentence; also before an upgrade."""
     if not exists(client, table.name):
         return "It has never been loaded."
     [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or []
     last = f"SELECT finished_at FROM {SYNCS.name} WHERE resource = ? ORDER BY number DESC LIMIT 1"
-    loaded = client.execute_sql(last, table.name) if exists(client, SYNCS.name) else None
+    loaded = client.execute_sql(last, table.name) if is_declared(client, SYNCS) else None
     when = f" of {loaded[0][0].astimezone(UTC):%Y-%m-%d %H:%M} UTC" if loaded else ""
     return f"The table still holds {rows} rows{when}."
