@@ -5,7 +5,7 @@ data masked if there is a key. A warehouse on a server has no copy.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -53,8 +53,7 @@ def publish(warehouse: Warehouse, views: Views, mode: int, key: bytes | None) ->
                         database.execute(f"CREATE VIEW {view.name} AS {query}")
                         for meaning in comments(view, "VIEW"):
                             database.execute(meaning)
-                for name, statement, comment in others:
-                    _copy_view(database, name, statement, comment)
+                _copy_views(database, others)
             fresh.chmod(mode)
             # A WAL left by a killed program; beside it, DuckDB could not open the new file.
             file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
@@ -124,16 +123,29 @@ def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, 
     return int(count)
 
 
-def _copy_view(database: duckdb.DuckDBPyConnection, name: str, statement: str, comment: str | None) -> None:
-    """Copy a view that a user made in the warehouse, unless it reads something that is not published."""
+def _copy_views(database: duckdb.DuckDBPyConnection, views: Sequence[tuple[str, str, str | None]]) -> None:
+    """Copy the views that users made in the warehouse, but for those that read something that is not published.
+
+    One that reads another comes after it; DuckDB lists them by name.
+    """
+    left = [view for view in views if not _copy_view(database, *view)]
+    if left and len(left) < len(views):
+        _copy_views(database, left)
+        return
+    for name, *_ in left:
+        logger.warning("the view %s is not published: it reads a table or column that is not in the copy", name)
+
+
+def _copy_view(database: duckdb.DuckDBPyConnection, name: str, statement: str, comment: str | None) -> bool:
+    """Copy a view, and return whether that could be done."""
     try:
         database.execute(statement)
     except duckdb.Error:
-        logger.warning("the view %s is not published: it reads a table or column that is not in the copy", name)
-        return
+        return False
     if comment:
         view, text = sql.to_identifier(name, quoted=True), sql.Literal.string(comment)
         database.execute(sql.Comment(this=view, kind="VIEW", expression=text).sql("duckdb"))
+    return True
 
 
 # HMAC-SHA256 (RFC 2104) of the lower-case address, and its domain if it is an address. DuckDB has no HMAC; one in

@@ -4,6 +4,7 @@ The warehouse and the published copy each have both views, which describe the ta
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import sqlglot.expressions as sql
 
@@ -17,10 +18,11 @@ from analytics_assets.tables.schema import ADDED, DATASET, OWN, Column, Table
 def views(tables: Iterable[Table]) -> Iterator[tuple[Table, str]]:
     """Each view over `tables`, and the SQL that returns its rows; `sync_log` only if `syncs` is among them."""
     described = [*tables, DATA_DICTIONARY]
-    if any(table.name == SYNCS.name for table in described):
-        described.append(SYNC_LOG)
-        names = ", ".join(column.name for column in SYNC_LOG.columns)
-        yield SYNC_LOG, f"SELECT {names} FROM {DATASET}.{SYNCS.name}"
+    if syncs := next((table for table in described if table.name == SYNCS.name), None):
+        # Until the first sync of a new version, `syncs` may lack columns.
+        log = replace(SYNC_LOG, columns=tuple(column for column in SYNC_LOG.columns if column in syncs.columns))
+        described.append(log)
+        yield log, f"SELECT {', '.join(column.name for column in log.columns)} FROM {DATASET}.{SYNCS.name}"
     rows = [
         (table.name, column.name, column.type.label, column.description, source(table, column), column.personal)
         for table in described
@@ -38,7 +40,7 @@ def source(table: Table, column: Column) -> str:
     if table.name in MARTS:
         return lineage.of(table.name).origin(name)
     if table.name in VIEWS:
-        return f"`{SYNCS.name}.{name}`" if table is SYNC_LOG else "the declaration of the tables"
+        return f"`{SYNCS.name}.{name}`" if table.name == SYNC_LOG.name else "the declaration of the tables"
     for resource, history in HISTORIES.items():
         if table.name == history.name and name in RESOURCES[resource].fields:
             return f"`{resource}.{name}`"

@@ -143,6 +143,21 @@ def test_views_are_published(
     assert "the view loads is not published" in caplog.text
 
 
+def test_a_view_that_reads_another_is_published(
+    learners: ContractApi, materialize: Materialize, warehouse_file: Path, read: Query, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also if its name comes first, by which DuckDB orders views when it opens a file."""
+    assert materialize().success
+    with duckdb.connect(str(warehouse_file)) as connection:
+        connection.execute("USE analytics")
+        connection.execute("CREATE VIEW seen AS SELECT id FROM users; CREATE VIEW ids AS SELECT id FROM seen")
+        connection.execute("CREATE VIEW all_ids AS SELECT id FROM ids")
+    with caplog.at_level("WARNING", logger="analytics_assets"):
+        assert materialize("published_database").success
+    assert read("SELECT count(*) FROM analytics.all_ids") == read("SELECT count(*) FROM analytics.users")
+    assert not caplog.messages
+
+
 def test_masking_hides_people_and_keeps_joins(
     learners: ContractApi, materialize: Materialize, read: Query, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,10 +124,11 @@ def test_an_interrupted_upgrade_goes_on(
 def test_views_that_cannot_be_mended_do_not_stop_the_upgrade(
     version_1: ContractApi, materialize: Materialize, query: Query, each_warehouse: str
 ) -> None:
-    """A view that nobody can read, and one of a resource that is not synced yet; the reference needs no sync before."""
+    """A view that nobody can read, and one of a resource that is not synced yet; reference and copy need no sync."""
     if each_warehouse == "duckdb":
         execute("CREATE TABLE analytics.gone AS SELECT 1 AS _last_seen_at")
         execute("CREATE VIEW analytics.lost AS SELECT _last_seen_at FROM analytics.gone; DROP TABLE analytics.gone")
+        succeeded(materialize("published_database"))
     succeeded(materialize("sync_log", "data_dictionary"))
     succeeded(materialize("users"))
     assert query("SELECT count(_last_seen_at) FROM seen") == [(6,)]
