@@ -83,8 +83,7 @@ class Changes:
 
     def look_up(self, client: SqlClient) -> None:
         """Copy the ids and hashes of the warehouse. Raises `Overtaken`, and `OtherApi`."""
-        self.sync.check_api()
-        ledger.check_number(client, self.table, self.sync)
+        ledger.check(client, self.table, self.sync)
         self._has_table = ledger.is_declared(client, self.table)
         if self._has_table:
             name, key = self.table.name, self.table.key
