@@ -134,7 +134,7 @@ class Client:
         api_time = _seconds(answer.headers.get("Date", ""))
         if api_time is None or not EARLIEST <= api_time < LATEST:
             return
-        sync.set_clock(datetime.fromtimestamp(api_time, UTC))
+        sync.set_clock(datetime.fromtimestamp(api_time + 0.5, UTC))  # the middle of its second
         if sync.clock_ahead and not self._has_warned:
             self._has_warned = True
             direction = "ahead of" if sync.clock_ahead > 0 else "behind"
