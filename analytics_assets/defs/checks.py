@@ -20,7 +20,7 @@ FAR_FUTURE = "2100-01-01 00:00:00+00:00"
 class Claim(NamedTuple):
     """A claim about one table. `offenders` is SQL that returns the keys of the rows that violate it, as `id`.
 
-    `read` is SQL that counts the rows of the last sync, if the claim is about these instead of the table's rows.
+    `read` is SQL that counts `what`, if the claim is about these instead of the table's rows.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Claim(NamedTuple):
     offenders: str
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     read: str = ""
+    what: str = "rows"
 
 
 def _id(table: Table) -> str:
@@ -77,6 +78,26 @@ def _totals_agree(mart: Table, parent: str) -> Claim:
     )
 
 
+def _clock_is_right(table: Table) -> Claim:
+    """The last sync of the resource was dated by a right clock: the API's says so, or at least the sync before."""
+    seconds = "CAST(abs(clock_ahead) AS BIGINT) || ' s '"
+    side = "CASE WHEN clock_ahead > 0 THEN 'ahead of' ELSE 'behind' END || ' the API'"
+    return Claim(
+        "clock_is_right",
+        table,
+        "In the last sync, the clock of the machine agreed with the API's to the minute, and with the sync before.",
+        f"SELECT last.number || ': ' || CASE WHEN coalesce(clock_ahead, 0) <> 0 THEN {seconds} || {side} "
+        "ELSE date_diff('second', last.started_at, last.ended) || ' s too early' END AS id "
+        "FROM (SELECT s.*, coalesce((SELECT max(b.finished_at) FROM syncs AS b WHERE b.resource = s.resource AND "
+        "b.number = s.number - 1), s.started_at) AS ended FROM syncs AS s) AS last "
+        f"WHERE resource = '{table.name}' AND number = (SELECT max(number) FROM syncs WHERE resource = '{table.name}') "
+        "AND (coalesce(clock_ahead, 0) <> 0 OR started_at < ended - INTERVAL '1' MINUTE)",
+        dg.AssetCheckSeverity.WARN,
+        f"SELECT count(*) FROM syncs WHERE resource = '{table.name}'",
+        "syncs",
+    )
+
+
 CLAIMS: list[Claim] = [
     *(
         Claim(
@@ -86,10 +107,12 @@ CLAIMS: list[Claim] = [
             "SELECT coalesce(id, 'one without id') || ': ' || reason AS id "
             f"FROM rejected_rows WHERE resource = '{name}'",
             dg.AssetCheckSeverity.WARN,
-            f"SELECT row_count FROM syncs WHERE resource = '{name}' ORDER BY finished_at DESC LIMIT 1",
+            f"SELECT row_count FROM syncs WHERE resource = '{name}' ORDER BY number DESC LIMIT 1",
+            "rows read",
         )
         for name, table in RESOURCES.items()
     ),
+    *map(_clock_is_right, RESOURCES.values()),
     *(claim for table in (*RESOURCES.values(), *MARTS.values()) for claim in _claims_of(table)),
     Claim(
         "has_every_registration_once",
@@ -182,18 +205,17 @@ def _result(client: SqlClient, claim: Claim, rows: int) -> dg.AssetCheckResult:
     """The result of a claim, with the number of rows that violate it and a few of their keys."""
     examples = f"SELECT id, count(*) OVER () FROM ({claim.offenders}) AS o ORDER BY id LIMIT {EXAMPLES}"
     offenders = client.execute_sql(examples) or []
-    what = "rows"
     if claim.read:
-        [(rows,)], what = client.execute_sql(claim.read) or [(0,)], "rows read"
+        [(rows,)] = client.execute_sql(claim.read) or [(0,)]
     count, ids = (offenders[0][1] if offenders else 0), ", ".join(str(key) for key, _ in offenders)
     return dg.AssetCheckResult(
         passed=count == 0,
         asset_key=claim.table.name,
         check_name=claim.name,
         severity=claim.severity,
-        description=f"Violated by {count:,} of {rows:,} {what}, such as {ids}."
+        description=f"Violated by {count:,} of {rows:,} {claim.what}, such as {ids}."
         if count
-        else f"Holds for {rows:,} {what}.",
+        else f"Holds for {rows:,} {claim.what}.",
         metadata={"offending_rows": count, "rows": rows, "examples": ids or "none"},
     )
 

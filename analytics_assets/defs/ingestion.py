@@ -85,7 +85,7 @@ def _asset(table: Table, settings: Settings, warehouse: Warehouse) -> dg.AssetsD
                     pipeline.extract(batches, loader_file_format="parquet")
                 with warehouse.writing():
                     with warehouse.connection() as client:
-                        ledger.check_number(client, table, changes.sync)
+                        ledger.check(client, table, changes.sync)
                     load_id = "none, since no row has changed"
                     if changes.is_any:
                         pipeline.normalize()

@@ -25,8 +25,8 @@ from analytics_assets.tables.schema import Table
 TABLES = (*RESOURCES.values(), *HISTORIES.values(), *MARTS.values(), *LEDGER.values())
 FIND = "To find one, type a part of its name into *Filter columns*. Columns with personal data are listed below."
 LAST_SYNCS = (
-    f"SELECT resource, window_start, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE finished_at = "
-    f"(SELECT max(finished_at) FROM {SYNC_LOG.name} AS others WHERE others.resource = log.resource) ORDER BY resource"
+    f"SELECT resource, window_start, finished_at, row_count, rejected FROM {SYNC_LOG.name} AS log WHERE number = "
+    f"(SELECT max(number) FROM {SYNC_LOG.name} AS others WHERE others.resource = log.resource) ORDER BY resource"
 )
 
 

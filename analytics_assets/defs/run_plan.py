@@ -48,7 +48,7 @@ def sync(context: dg.AssetExecutionContext, table: Table, settings: Settings, la
     return Sync(
         number=last.number + 1,
         api=address(settings, table),
-        last_api=None if accepts else last.api,
+        accepts_api=accepts,
         window_start=None if is_whole else _window_start(context, table, settings, last),
         known_pages=last.pages,
         missing_share=1.0 if accepts else settings.shrinking_share,
@@ -62,6 +62,8 @@ def _window_start(
 ) -> datetime | None:
     """The start of a window that misses nothing since the last sync of this API; None to read everything."""
     before = history.last_materialization(context.instance, table.name) if table.name in settings.api_windows else None
-    if last.started_at is None or before is None or before.metadata.get("api") != api_name(settings):
+    if last.started_at is None or last.api != address(settings, table):
+        return None
+    if before is None or before.metadata.get("api") != api_name(settings):  # the metadata goes on from it
         return None
     return last.started_at - WINDOW_OVERLAP

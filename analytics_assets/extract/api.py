@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 from dlt.sources.rest_api.typing import RESTAPIConfig
+from yarl import URL
 
 from analytics_assets.extract.access import BearerToken, shown
 from analytics_assets.extract.answer import look
@@ -65,7 +66,7 @@ def page_url(settings: Settings, table: Table, window_start: datetime | None) ->
     """
     if window_start is None:
         return _url(settings, path(settings, table.name))
-    end = datetime.now(UTC) + WINDOW_MARGIN
+    end = max(datetime.now(UTC), window_start) + WINDOW_MARGIN
     start, stop = int(window_start.timestamp()), math.ceil(end.timestamp())  # seconds since 1970
     parts = urlsplit(settings.api_windows[table.name].format(start=start, end=stop))
     given = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in ("page", "per_page")]
@@ -93,12 +94,10 @@ def page_log(settings: Settings, table: Table, *kind: object) -> PageLog:
 
 
 def address(settings: Settings, table: Table) -> str:
-    """The URL of a resource without password and parameters, by which a warehouse knows whose rows it has.
-
-    The sample API has another port in each run.
-    """
-    url = _url(settings, path(settings, table.name))(1).partition("?")[0]
-    return api_name(settings) if settings.reads_sample_api else url
+    """The URL of a resource, normalized and without password and parameters: a warehouse knows whose rows it has."""
+    if settings.reads_sample_api:  # at another port each time, and in a warehouse of its own
+        return api_name(settings)
+    return str(URL(_url(settings, path(settings, table.name))(1)).with_query(None))
 
 
 def api_name(settings: Settings) -> str:

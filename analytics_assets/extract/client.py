@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 MOST_HEADER_BYTES = 1 << 16  # of one header; some proxies add policies beyond the usual 8 kB
 MOST_FAILURES = 100  # calls of one sync; after these, a sync stops if more than half of its calls have failed
+EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (2000, 2100))  # of a believable `Date`
 Meaning = TypeVar("Meaning")
 
 
@@ -129,11 +130,11 @@ class Client:
             raise Fault(f"{where}: the body is not JSON", again=True) from None
 
     def _note_clock(self, answer: aiohttp.ClientResponse, sync: Sync) -> None:
-        """Tell the sync the time of the API, from the first answer that has a readable `Date`."""
+        """Tell the sync the time of the API, from each answer that has a readable `Date`."""
         api_time = _seconds(answer.headers.get("Date", ""))
-        if sync.clock_ahead is not None or api_time is None:
+        if api_time is None or not EARLIEST <= api_time < LATEST:
             return
-        sync.set_clock(datetime.fromtimestamp(api_time, UTC))
+        sync.set_clock(datetime.fromtimestamp(api_time + 0.5, UTC))  # the middle of its second
         if sync.clock_ahead and not self._has_warned:
             self._has_warned = True
             direction = "ahead of" if sync.clock_ahead > 0 else "behind"

@@ -65,6 +65,7 @@ class Reader:
             reading.is_open.result()
             yield reading
             is_kept = False
+            reading.note_loaded()
         except Exception as error:
             is_kept = spares_pages(error)
             raise

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -67,6 +68,8 @@ class Reading:
         self.log: PageLog  # once it is open
         # One thread acquires it, another releases it.
         self._lock = FileLock(settings.dlt_data_dir / f"{table.name}.lock", thread_local=False)
+        self._loaded = settings.dlt_data_dir / f"{table.name}.loaded"  # the number of the last sync of this machine
+        self._last_loaded = self._read_loaded()
 
     def begin(self, client: Client, before: Sequence["Reading"]) -> None:
         """Start reading once the readings `before` have ended."""
@@ -88,6 +91,16 @@ class Reading:
         finally:
             self._lock.release()
 
+    def note_loaded(self) -> None:
+        """Tell the next run, which may be waiting for the lock, which number it gets."""
+        with suppress(OSError):  # that run is overtaken then, and reads again
+            self._loaded.write_text(str(self.sync.number))
+
+    def _read_loaded(self) -> int:
+        with suppress(OSError, ValueError):
+            return int(self._loaded.read_text())
+        return 0
+
     def _note_end(self, task: "asyncio.Task[None]") -> None:
         given_up = GivenUp(f"{self.table.name} was not read to its end, since the run has ended")
         self._error = given_up if task.cancelled() else task.exception()
@@ -99,11 +112,12 @@ class Reading:
     async def _read(self, client: Client, before: "list[asyncio.Task[None]]") -> None:
         if before:
             await asyncio.wait(before)
-        number = self.sync.number
         await self._take_lock()
+        if (loaded := self._read_loaded()) != self._last_loaded:  # by a run that had the lock
+            self.sync.number = loaded + 1
         self.sync.begin()
         # Pages that were read before another sync was loaded would bring its older rows back.
-        self.log = await in_thread(page_log, self._settings, self.table, number)
+        self.log = await in_thread(page_log, self._settings, self.table, self.sync.number)
         if len(self.log):
             self.sync.window_start = None  # an interrupted full reading is resumed first
         if self.sync.window_start:
@@ -131,7 +145,6 @@ class Reading:
             except Timeout:
                 if attempt == 0:
                     logger.info("another run syncs %s; waiting for it", self.table.name)
-                    self.sync.number = None  # that run takes it
                 await asyncio.sleep(LOCK_SECONDS)
 
     async def _fetch(self, client: Client) -> None:

@@ -86,8 +86,7 @@ class Changes:
 
     def look_up(self, client: SqlClient) -> None:
         """Copy the ids and hashes of the warehouse. Raises `Overtaken`, and `OtherApi`."""
-        self.sync.check_api()
-        ledger.check_number(client, self.table, self.sync)
+        ledger.check(client, self.table, self.sync)
         self._is_complete = ledger.is_declared(client, self.table)
         if exists(client, self.table.name):
             name, key = self.table.name, self.table.key

@@ -77,6 +77,7 @@ class SqlClient:
             return
         # The lock of a machine that has lost its network is released after two minutes.
         self._client.execute_many([f"SET tcp_keepalives_{what} = {n}" for what, n in KEEPALIVES.items()])
+        self._client.execute_sql("SET idle_session_timeout = 0")  # a limit of the server's would release the lock
         for attempt in count():
             if self._client.execute_sql("SELECT 1 WHERE pg_try_advisory_lock(hashtext(%s))", name):
                 return

@@ -77,20 +77,21 @@ def _find_deleted(client: SqlClient, table: Table, changes: Changes) -> None:
     pages were not read in one go.
     """
     sync, forget = changes.sync, f"DELETE FROM {MISSING_IDS.name} WHERE resource = ?"
-    if sync.window_start is None and (sync.resumed_pages or any(rejected.id is None for rejected in sync.rejected)):
-        client.execute_sql(forget, table.name)
-        return
     for ids in changes.found_again():
         client.execute_sql(f"{forget} AND id IN ({', '.join('?' * len(ids))})", table.name, *ids)
     if sync.window_start:
         return
-    client.execute_sql(
-        f"UPDATE {table.name} SET {DELETED_AT} = ?, {CHANGED_AT} = ?, {CHANGED_IN} = ? WHERE {DELETED_AT} IS NULL "
-        f"AND {table.key} IN (SELECT id FROM {MISSING_IDS.name} WHERE resource = ?)",
-        *(sync.started_at, sync.started_at, sync.number, table.name),
-    )
-    client.execute_sql(forget, table.name)
-    insert_ids(client, MISSING_IDS, changes.newly_missing(), resource=table.name, missing_since=sync.number)
+    is_sure = not (sync.resumed_pages or any(rejected.id is None for rejected in sync.rejected))
+    since = sync.number if is_sure else 0
+    if is_sure:
+        client.execute_sql(
+            f"UPDATE {table.name} SET {DELETED_AT} = ?, {CHANGED_AT} = ?, {CHANGED_IN} = ? WHERE {DELETED_AT} IS NULL "
+            f"AND {table.key} IN (SELECT id FROM {MISSING_IDS.name} WHERE resource = ? AND missing_since > 0)",
+            *(sync.started_at, sync.started_at, sync.number, table.name),
+        )
+        client.execute_sql(f"{forget} AND missing_since > 0", table.name)
+    client.execute_sql(f"UPDATE {MISSING_IDS.name} SET missing_since = ? WHERE resource = ?", since, table.name)
+    insert_ids(client, MISSING_IDS, changes.newly_missing(), resource=table.name, missing_since=since)
     index(client, table.name, table.key)
 
 

@@ -74,15 +74,12 @@ def least_rows(last: LastSync, shrinking_share: float) -> int:
     return max(0, last.row_count - max(FEW, int(last.row_count * shrinking_share)))
 
 
-def check_number(client: SqlClient, table: Table, sync: Sync) -> None:
-    """Raise `Overtaken` if another sync of the resource was entered since this one began.
-
-    A sync that has no number yet gets the next one.
-    """
-    following = last_sync(client, table).number + 1
-    sync.number = sync.number or following
-    if sync.number != following:
+def check(client: SqlClient, table: Table, sync: Sync) -> None:
+    """Raise `Overtaken` if another sync of the resource was entered since this one began, or `OtherApi`."""
+    last = last_sync(client, table)
+    if sync.number != last.number + 1:
         raise Overtaken(f"another sync of {table.name} was loaded while this one was reading")
+    sync.check_api(last.api)
 
 
 def is_declared(client: SqlClient, table: Table) -> bool:

@@ -55,7 +55,12 @@ MISSING_IDS = Table(
     (
         Column("resource", TEXT, "Resource the id belongs to.", nullable=False),
         Column("id", ID, "Identifier given by the API.", nullable=False),
-        Column("missing_since", COUNT, "Number of the sync in `syncs` that first missed it.", nullable=False),
+        Column(
+            "missing_since",
+            COUNT,
+            "Number of the sync in `syncs` that first missed it; 0 if the last one cannot tell what is deleted.",
+            nullable=False,
+        ),
     ),
 )
 LEDGER: Mapping[str, Table] = {table.name: table for table in (REJECTED_ROWS, SYNCS, MISSING_IDS)}
@@ -72,7 +77,10 @@ DATA_DICTIONARY = Table(
         Column("personal_data", BOOLEAN, "Whether its values are personal data.", nullable=False),
     ),
 )
-SHOWN = ("resource", "finished_at", "window_start", "row_count", "added", "changed", "deleted", "rejected", "calls")
+SHOWN = (
+    *("resource", "number", "finished_at", "window_start"),
+    *("row_count", "added", "changed", "deleted", "rejected", "calls"),
+)
 SYNC_LOG = Table(
     "sync_log",
     "One row per complete sync of a resource. The table `syncs` has more columns.",

@@ -43,7 +43,7 @@ class OtherApi(Unbelievable):
 class Sync:
     """One sync of one resource: its place among the syncs, its limits, and its counts so far.
 
-    Its `number` gives its place: one more than that of the last sync in the warehouse, or None until that is known.
+    Its `number` gives its place: one more than that of the last sync in the warehouse when it began.
     Times are for people, by the clock of the API if it sends one; `clock_ahead` is by how many seconds the clock of the
     machine is ahead of it, and None if it is unknown.
 
@@ -51,17 +51,17 @@ class Sync:
     pages of the last full sync. A sync that resumes another one has `resumed_pages` of it and its `started_at`;
     `began` is its own start by `time.monotonic`. A full sync must have `least_rows`, and may miss `missing_share` of
     the rows of the warehouse; at most `rejected_share` of the rows may be unreadable. Ten may always be missing or
-    unreadable. Rows are read from `api`, those of the warehouse were read from `last_api`. Of the `calls`, `failures`
-    were retried.
+    unreadable. Rows are read from `api`, and those of the warehouse must be of the same, unless it `accepts_api`. Of
+    the `calls`, `failures` were retried.
     """
 
-    number: int | None = 1
+    number: int = 1
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=time.monotonic)
     clock_ahead: float | None = None
     window_start: datetime | None = None
     api: str = ""
-    last_api: str | None = None
+    accepts_api: bool = False
     least_rows: int = 0
     missing_share: float = 1.0
     rejected_share: float = 0.0
@@ -80,19 +80,21 @@ class Sync:
         self.started_at, self.began = datetime.now(UTC), time.monotonic()
 
     def set_clock(self, api_time: datetime) -> None:
-        """Go by the clock of the API, which shows `api_time` now."""
+        """Go by the clock of the API, which shows `api_time` now; the machine's may be set during the sync."""
         ahead = (datetime.now(UTC) - api_time).total_seconds()
+        is_first = self.clock_ahead is None
         self.clock_ahead = round(ahead) if abs(ahead) >= CLOCK_SECONDS else 0.0
-        self.started_at -= timedelta(seconds=self.clock_ahead)
+        if is_first:
+            self.started_at -= timedelta(seconds=self.clock_ahead)
 
     def now(self) -> datetime:
         """The time by the clock of the API, if it is known."""
         return datetime.now(UTC) - timedelta(seconds=self.clock_ahead or 0)
 
-    def check_api(self) -> None:
-        """Raise `OtherApi` if the rows must not be loaded beside those of the warehouse."""
-        if self.last_api and self.last_api != self.api:
-            raise OtherApi(f"the warehouse has the rows of {self.last_api}, and these would be of {self.api}; {ACCEPT}")
+    def check_api(self, last_api: str | None) -> None:
+        """Raise `OtherApi` if the rows must not be loaded beside those of the warehouse, which are of `last_api`."""
+        if last_api and last_api != self.api and not self.accepts_api:
+            raise OtherApi(f"the warehouse has the rows of {last_api}, and these would be of {self.api}; {ACCEPT}")
 
     def check_missing(self, missing: int, known: int) -> None:
         """Raise `TooFewRows` if too many of the `known` rows of the warehouse would become missing at once."""

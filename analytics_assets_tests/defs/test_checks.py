@@ -61,6 +61,23 @@ def check_only(instance: dg.DagsterInstance, name: str) -> dict[str, dg.AssetChe
             "1",
         ),
         (
+            "UPDATE syncs SET clock_ahead = -7200 WHERE resource = 'users'",
+            "users",
+            "clock_is_right",
+            "WARN",
+            1,
+            "1: 7200 s behind the API",
+        ),
+        (
+            "INSERT INTO syncs (resource, number, started_at, finished_at, row_count, rejected, deleted, pages, calls) "
+            "SELECT resource, 0, started_at, started_at + INTERVAL '2' HOUR, 1, 0, 0, 1, 1 FROM syncs",
+            "users",
+            "clock_is_right",
+            "WARN",
+            1,
+            "1: 7200 s too early",
+        ),
+        (
             "DELETE FROM registrations WHERE id <> '1'",
             "registrations_enriched",
             "has_every_registration_once",
@@ -114,3 +131,4 @@ def test_every_table_has_the_checks_of_its_declaration() -> None:
         assert f"{'_and_'.join(table.whole_key)}_is_a_key" in names
         assert ("times_are_not_in_the_far_future" in names) == bool(table.names(TIME))
         assert ("rows_are_readable" in names) == (table.name in RESOURCES)
+        assert ("clock_is_right" in names) == (table.name in RESOURCES)

@@ -7,7 +7,10 @@ import dagster as dg
 import pytest
 
 from analytics_assets.defs import history
-from analytics_assets_tests.conftest import Materialize, Query, warehouse
+from analytics_assets.extract.api import address
+from analytics_assets.settings import SAMPLE_TOKEN
+from analytics_assets.tables.resources import RESOURCES
+from analytics_assets_tests.conftest import Materialize, Query, configured, warehouse
 from analytics_assets_tests.contract_api import ContractApi, body, status
 
 pytestmark = pytest.mark.usefixtures("each_warehouse")
@@ -255,3 +258,117 @@ def test_the_join_leaves_deleted_registrations_out_and_keeps_the_names_of_delete
     assert query("SELECT count(*) FROM registrations") == [(2,)]
     checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
     assert checks["has_every_registration_once"]
+
+
+ACCEPTING = {"ops": {"users": {"config": {"accept_fewer_rows": True}}}}
+
+
+@pytest.mark.parametrize("first", [1000, 5000])
+@pytest.mark.parametrize("by_setting", [True, False])
+def test_rows_of_another_tenant_are_refused_and_accepted_once(
+    api: ContractApi,
+    materialize: Materialize,
+    query: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    by_setting: bool,
+) -> None:
+    """As many rows with other ids, or renumbered ones, load nothing; once accepted, the old ones are deleted."""
+    api.rows["users"] = users(*range(1000))
+    assert materialize("users").success
+    api.rows["users"] = users(*range(first, first + 1000))
+    message = failure_of(materialize("users"))
+    assert "the API returned 1000 rows, but not 1000 of the 1000 that the warehouse has; at most 200" in message
+    assert "accept_fewer_rows: true" in message
+    assert "ACCEPT_FEWER_ROWS=true" in message
+    assert query("SELECT count(*), (SELECT count(*) FROM syncs) FROM users") == [(1000, 1)]
+    with monkeypatch.context() as once:
+        if by_setting:
+            once.setenv("ACCEPT_FEWER_ROWS", "true")
+        assert materialize("users", config={} if by_setting else ACCEPTING).success
+    deleted = "SELECT count(*), count(_deleted_at) FROM users"
+    assert query(deleted) == [(2000, 0)]
+    for _ in range(2):
+        assert materialize("users").success
+        assert query(deleted) == [(2000, 1000)]
+
+
+@pytest.mark.parametrize("unsure", ["a row without id", "resumed"])
+def test_what_was_accepted_is_not_refused_after_a_sync_that_infers_nothing(
+    api: ContractApi, materialize: Materialize, query: Query, unsure: str
+) -> None:
+    """The ids that the accepted sync missed are not new to the next ones; two more misses delete their rows."""
+    api.rows["users"] = users(*range(1000))
+    assert materialize("users").success
+    api.rows["users"] = users(*range(1000, 2000))
+    assert materialize("users", config=ACCEPTING).success
+    if unsure == "resumed":
+        api.page = lambda *which: {"data": {}} if which[1] > 5 else api.contract_page(*which)
+        assert not materialize("users").success
+        api.page = api.contract_page
+    else:
+        api.rows["users"].append({"email": "no id"})
+    assert materialize("users").success
+    api.rows["users"] = users(*range(1000, 2000))
+    for deleted in (0, 1000):
+        assert query("SELECT count(_deleted_at) FROM users") == [(0,)]
+        assert materialize("users").success
+        assert query("SELECT count(_deleted_at) FROM users") == [(deleted,)]
+
+
+def test_ten_ids_may_always_go(api: ContractApi, materialize: Materialize) -> None:
+    """Of twelve, ten may be others; eleven of thirteen may not."""
+    api.rows["users"] = users(*range(12))
+    assert materialize("users").success
+    api.rows["users"] = users(*range(10, 23))
+    assert materialize("users").success
+    api.rows["users"] = users(*range(21, 34))
+    assert "not 11 of the " in failure_of(materialize("users"))
+
+
+def test_another_api_is_refused_and_accepted_once(
+    api: ContractApi, materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure names both and no secret; after one acceptance the new one is known, and the old one is not."""
+    api.rows["users"] = users(1, 2)
+    assert materialize("users").success
+    one = api.url
+    other = one.replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("API_BASE_URL", other.replace("http://", "http://ann:secret@"))
+    message = failure_of(materialize("users"))
+    assert f"the warehouse has the rows of {one}/v1/users, and these are of {other}/v1/users; if that" in message
+    assert "accept_fewer_rows: true" in message
+    assert "secret" not in message
+    assert api.tokens.isdisjoint(message.split())
+    assert query("SELECT count(*) FROM syncs") == [(1,)]
+    assert materialize("users", config=ACCEPTING).success
+    assert materialize("users").success
+    monkeypatch.setenv("API_BASE_URL", one)
+    assert "the warehouse has the rows of http://localhost" in failure_of(materialize("users"))
+
+
+def test_the_same_api_may_be_written_in_several_ways(
+    api: ContractApi, materialize: Materialize, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Capitals, a slash at the end, a user and a password do not make another API of it."""
+    url = api.url.replace("127.0.0.1", "localhost")
+    for same in (url, f"{url}/", url.replace("localhost", "LocalHost"), url.replace("http://", "HTTP://ann:pw@")):
+        monkeypatch.setenv("API_BASE_URL", same)
+        assert materialize("users").success, same
+    assert query("SELECT DISTINCT api FROM syncs") == [(f"{url}/v1/users",)]
+
+
+def test_a_default_port_and_the_sample_api_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample API has another port each time, and a warehouse of its own."""
+    table = RESOURCES["users"]
+    for url in ("https://api.example.com:443", "HTTPS://API.Example.Com/"):
+        monkeypatch.setenv("API_BASE_URL", url)
+        assert address(configured(), table) == "https://api.example.com/v1/users"
+    use_sample = {"API_KEY": SAMPLE_TOKEN, "READS_SAMPLE_API": "true"}
+    for name, value in use_sample.items():
+        monkeypatch.setenv(name, value)
+    names = set()
+    for port in (20_000, 20_001):
+        monkeypatch.setenv("API_BASE_URL", f"http://127.0.0.1:{port}")
+        names.add(address(configured(), table))
+    assert names == {"the sample API"}
