@@ -59,7 +59,7 @@ class Clocked:
             time.sleep(2.1)  # it looks once per second
 
     def sync(self, clock: str | None = "+0", whole: bool = False, names: Sequence[str] = ASSETS) -> dict[str, Any]:
-        """Sync by this clock, if one is given: whether it succeeded, and what logs and checks say of clocks."""
+        """Sync by this clock, if one is given: whether it succeeded, and what log and checks say of the clock."""
         assert self._process.stdin
         assert self._process.stdout
         if clock:
@@ -69,7 +69,7 @@ class Clocked:
         result: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
         assert result, self.log
         lines = (line.rpartition(" - ")[2] for line in self.log.removeprefix(before).splitlines())
-        return {**result, "log": [line for line in lines if "clock" in line]}
+        return {**result, "log": [line for line in lines if "clock of this machine" in line]}
 
     @property
     def log(self) -> str:
