@@ -38,7 +38,7 @@ def mend_views(client: SqlClient) -> None:
 
     A view that cannot be mended yet, such as one that reads the column of another resource too, is left as it is.
     """
-    for name, statement, comment, names in client.execute_sql(VIEWS) or []:
+    for name, statement, comment, names in client.native_connection.execute(VIEWS).fetchall():
         if _works(client, f"SELECT * FROM {name} LIMIT 0"):
             continue
         query = re.sub(r"(?s)^CREATE VIEW .*?\sAS\s", "", re.sub(rf"\b{OLD}\b", CHANGED_AT, statement), count=1)
