@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 RETRIES = 1  # of a whole resource, after each of its requests has been retried
 RETRY_SECONDS = 10
+UNKNOWN = "The contents of the table are unknown."
 
 
 @contextmanager
@@ -26,12 +27,13 @@ def explained(context: dg.AssetExecutionContext, table: Table, warehouse: Wareho
 
     Yields a dictionary of texts for the message: `held` says what the table holds, `done` how far the sync came.
     """
-    known = {"done": "was not loaded", "held": "The contents of the table are unknown."}
+    known = {"done": "was not loaded", "held": UNKNOWN}
     try:
         yield known
     except Exception as error:
         cause = _causes(error)[-1]
-        is_transient = not failures.remedy(cause) and any(map(_is_transient, _causes(error)))
+        went_away = type(cause) is failures.Unavailable and known["held"] != UNKNOWN
+        is_transient = went_away or (not failures.remedy(cause) and any(map(_is_transient, _causes(error))))
         # A message that may quote rows is not shown, and neither are its causes.
         shown = cause if isinstance(cause, OSError) or type(cause).__module__.startswith("analytics_assets.") else None
         text = failures.remedy(cause) or (str(cause) if shown else _hidden(cause))
