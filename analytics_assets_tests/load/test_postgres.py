@@ -300,7 +300,7 @@ def test_two_runs_at_once_into_an_empty_database_are_both_whole(
     for process in runs:
         output, progress = process.communicate(timeout=300)
         assert process.returncode == 0, output + progress
-    for name in (*RESOURCES, *MARTS):
+    for name in {*RESOURCES, *MARTS} - {"progress_by_day"}:
         assert query(f"SELECT count(*) FROM {name}") == [(150,)], name
 
 
@@ -310,6 +310,7 @@ def test_a_server_that_stops_while_the_api_is_read_costs_no_calls(
     materialize: Materialize,
     query: Query,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The failure says that the warehouse is gone; what was read is not requested again once it is back."""
     monkeypatch.setattr(explained, "RETRIES", 0)
@@ -330,7 +331,9 @@ def test_a_server_that_stops_while_the_api_is_read_costs_no_calls(
     assert failure.endswith("Materialize it again later.")
     api.page = api.contract_page
     api.calls.clear()
+    caplog.set_level("INFO")
     use(monkeypatch, postgres_server.url(postgres_server.new_database()))
     succeeded(materialize("users"))
     assert query("SELECT count(*) FROM users") == [(1000,)]
-    assert api.calls["users"] < 5
+    [used] = re.findall(r"(\d+) pages of an earlier reading are used", caplog.text)
+    assert api.calls["users"] == 10 - int(used) + 3, "three pages prove that the others are as they were"
