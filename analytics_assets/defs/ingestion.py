@@ -71,8 +71,8 @@ def _asset(table: Table, settings: Settings, warehouse: Warehouse) -> dg.AssetsD
                     ledger.prepare(client, tables)
                 for due in tables:
                     reader.begin(due, run_plan.sync(context, due, settings, ledger.last_sync(client, due)))
-            if not reader.is_at_hand(table):
-                warehouse.release()  # reading and typing many rows takes long
+            if not reader.has_lock(table):
+                warehouse.release()  # another run may have it for long
             # dlt's three steps instead of dagster-dlt's one, which would lock the warehouse for all of them.
             with (
                 reader.read(table, spares_pages) as reading,
@@ -80,14 +80,15 @@ def _asset(table: Table, settings: Settings, warehouse: Warehouse) -> dg.AssetsD
                 warehouse.pipeline(table.name) as pipeline,
             ):
                 if not reading.is_at_hand:
-                    warehouse.release()
-                with source.of(changes) as batches:
-                    pipeline.extract(batches, loader_file_format="parquet")
+                    warehouse.release()  # reading and typing many rows takes long
+                if is_any := changes.is_any():
+                    with source.of(changes) as batches:
+                        pipeline.extract(batches, loader_file_format="parquet")
                 with warehouse.writing():
                     with warehouse.connection() as client:
                         ledger.check(client, table, changes.sync)
                     load_id = "none, since no row has changed"
-                    if changes.is_any:
+                    if is_any:
                         pipeline.normalize()
                         load_id = pipeline.load().loads_ids[0]
                     with warehouse.connection() as client:

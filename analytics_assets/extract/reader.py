@@ -47,9 +47,9 @@ class Reader:
         self._begun[table.name] = reading = Reading(table, sync, self._settings)
         loop.call_soon_threadsafe(reading.begin, client, before)
 
-    def is_at_hand(self, table: Table) -> bool:
-        """Whether the table has been read to its end and fits in one batch."""
-        return self._begun[table.name].is_at_hand
+    def has_lock(self, table: Table) -> bool:
+        """Whether the run has the lock of the table, so that `read` need not wait for another run."""
+        return self._begun[table.name].is_open.done()
 
     @contextmanager
     def read(self, table: Table, spares_pages: Callable[[Exception], bool] = lambda _: False) -> Iterator[Reading]:

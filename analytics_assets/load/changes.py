@@ -63,8 +63,7 @@ class Changes:
     """The rows of `reading` that are new or changed, or came back after a deletion; `batch` returns them.
 
     Enter it, and call `look_up` first. What exceeds `memory_limit` is written to `folder`. When there are no more rows,
-    `rows`, `added` and `changed` are the numbers of rows that came, and of these that are new and changed, and `is_any`
-    says whether anything has to be loaded.
+    `rows`, `added` and `changed` are the numbers of rows that came, and of these that are new and changed.
     """
 
     def __init__(self, reading: Reading, folder: Path, memory_limit: str) -> None:
@@ -74,7 +73,8 @@ class Changes:
         self._database.execute(f"SET memory_limit = '{memory_limit}'")
         self._database.execute("SET temp_directory = ?", [str(folder)])
         self._database.execute(TABLES)
-        self._known, self._is_complete, self.is_any = 0, False, False
+        self._known, self._is_complete, self._has_more = 0, False, True
+        self._first: pa.Table | None = None
         self.rows = self.added = self.changed = 0
 
     def __enter__(self) -> Self:
@@ -107,14 +107,22 @@ class Changes:
         Without any row, a table that does not exist yet, or lacks a column, gets one batch without rows. Raises
         `TooFewRows` with the last rows, and the errors of the reading.
         """
-        found, has_more = self._group()
-        with interrupts_heard():
-            written = self._compared(found)
-            if not has_more:
-                self._finish()
-        is_needed = written.num_rows > 0 or not (has_more or self.is_any or self._is_complete)
-        self.is_any |= is_needed
-        return self._noted(written) if is_needed else None, has_more
+        if self.is_any():
+            rows, self._first = self._first, None
+            return rows, self._has_more
+        return None, False
+
+    def is_any(self) -> bool:
+        """Whether there are rows to write, or columns to create; reads up to the first of them. Raises like `batch`."""
+        while self._first is None and self._has_more:
+            found, self._has_more = self._group()
+            with interrupts_heard():
+                written = self._compared(found)
+                if not self._has_more:
+                    self._finish()
+            if written.num_rows or not (self._has_more or self._is_complete):
+                self._first, self._is_complete = self._noted(written), True
+        return self._first is not None
 
     def newly_missing(self) -> Iterator[list[str]]:
         """Ids that have not come, and that the full sync before did not miss, in lists."""
@@ -132,7 +140,7 @@ class Changes:
     def _group(self) -> tuple[pa.Table, bool]:
         """So many rows that comparing them with all known ones pays."""
         found: list[pa.Table] = [typed_schema(self.table).empty_table()]
-        has_more, size = True, min(max(FEWEST_COMPARED, self._known // 16), MOST_COMPARED)
+        has_more, size = True, min(max(FEWEST_COMPARED, self._known // 4), MOST_COMPARED)
         while has_more and sum(rows.num_rows for rows in found) < size and sum(r.nbytes for r in found) < MOST_BYTES:
             rows, has_more = self._reading.batch()
             found += [] if rows is None else [rows]
@@ -147,6 +155,10 @@ class Changes:
     def _compared(self, rows: pa.Table) -> pa.Table:
         """The rows to write."""
         key = rows[self.table.key]
+        if not self._known:  # no row has to be compared; an id that comes twice is written twice, and dlt keeps one
+            self._database.register("batch", pa.table({"id": key}))
+            self._database.execute("INSERT INTO came SELECT id, true FROM batch")
+            return rows
         batch = pa.table({"id": key, "hash": rows[HASH], "position": pa.array(range(rows.num_rows), pa.int64())})
         self._database.register("batch", batch)
         self._database.execute(COMPARE)

@@ -1,5 +1,6 @@
 """The warehouse on a Postgres server: equal to a DuckDB file, never in its readers' way, clear about what is wrong."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
