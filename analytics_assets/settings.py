@@ -172,7 +172,10 @@ class Settings(BaseModel, frozen=True, alias_generator=str.upper, coerce_numbers
         repr=False,
     )
     duckdb_memory_limit: Annotated[str, Field(pattern=r"(?i)^\d+(\.\d+)? ?([kmgt]i?b|%)$"), "a size like {}"] = (
-        _setting("200MB", "Memory that DuckDB may use; beyond that, it writes to a folder beside its file.")
+        _setting(
+            "200MB",
+            "Memory that the DuckDB file, and the comparison of rows, may use each; beyond that, both write to disk.",
+        )
     )
     published_file: File = _setting(None, "The copy for analysts; default `published.duckdb` beside the warehouse.")
     published_mode: Annotated[str, Field(pattern="^[46][046]{2}$"), "a number like {}"] = _setting(

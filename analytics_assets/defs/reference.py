@@ -50,7 +50,7 @@ def _asset(view: Table, spec: dg.AssetSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(name=view.name, specs=[spec])
     def make(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[Any]:
         with warehouse.connection() as client:
-            if not ledger.is_declared(client, SYNCS):  # before the first sync, also of this version
+            if not ledger.has_all_columns(client, SYNCS):  # before the first sync, also of this version
                 statements.make_dataset(client)
                 statements.make(client, SYNCS)
             query = dict(dictionary.views(TABLES))[view]

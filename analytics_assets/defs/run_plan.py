@@ -62,8 +62,9 @@ def _window_start(
 ) -> datetime | None:
     """The start of a window that misses nothing since the last sync of this API; None to read everything."""
     before = history.last_materialization(context.instance, table.name) if table.name in settings.api_windows else None
-    if last.started_at is None or last.api != address(settings, table):
+    if last.window_start is None or last.api != address(settings, table):
         return None
-    if before is None or before.metadata.get("api") != api_name(settings):  # the metadata goes on from it
+    # The numbers on the asset's page add up from the last materialization of this API.
+    if before is None or before.metadata.get("api") != api_name(settings):
         return None
-    return last.started_at - WINDOW_OVERLAP
+    return last.window_start - WINDOW_OVERLAP

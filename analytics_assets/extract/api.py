@@ -85,7 +85,7 @@ def has_row(settings: Settings, table: Table, number: int) -> bool:
     return asyncio.run(ask())
 
 
-def page_log(settings: Settings, table: Table, *kind: object) -> PageLog:
+def page_log(settings: Settings, table: Table, *kind: int | str) -> PageLog:
     """The page log for this resource, API, token and `kind`; one process may use it at a time."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     api = (settings.api_base_url, path(settings, table.name), str(settings.api_page_size), key, *map(str, kind))

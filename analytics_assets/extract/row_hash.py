@@ -21,7 +21,8 @@ SEPARATOR, NULL = b"\xff", b"\xfe"  # neither byte occurs in UTF-8
 def row_hashes(table: Table, arrays: Mapping[str, pa.Array]) -> pa.Array:
     """A 64-bit hash per row over the columns of the API and `EXTRA_FIELDS`, as int64.
 
-    Another declaration of the table gives another hash, so that a new column is filled in all rows.
+    Another declaration of the table gives another hash, so that values get into a column that is new, or into the
+    history if a column is newly tracked.
     """
     declared = [(c.name, c.type.label, c.tracked) for c in table.columns if c.name not in ADDED]
     seed = crc32(repr((READING, declared)).encode())

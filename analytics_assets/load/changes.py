@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from analytics_assets.load import ledger
 from analytics_assets.load.dialect import SqlClient
-from analytics_assets.load.failures import interrupts_heard
+from analytics_assets.load.failures import Overtaken, interrupts_heard
 from analytics_assets.load.statements import exists
 from analytics_assets.tables.bookkeeping import MISSING_IDS
 from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, HASH, Table, arrow_schema, typed_schema
@@ -30,9 +30,10 @@ CREATE TABLE came (id TEXT, is_written BOOLEAN);
 COMPARE = """
 CREATE OR REPLACE TABLE compared AS
 SELECT id, position, known.id IS NULL OR known.hash IS DISTINCT FROM latest.hash OR known.is_deleted
-    OR id IN (SELECT id FROM came WHERE is_written) AS is_written
+    OR again.id IS NOT NULL AS is_written
 FROM (SELECT id, max(position) AS position, arg_max(hash, position) AS hash FROM batch GROUP BY id) AS latest
 LEFT JOIN known USING (id)
+LEFT JOIN (SELECT DISTINCT came.id FROM came SEMI JOIN batch USING (id) WHERE is_written) AS again USING (id)
 """
 ABSENT = """
 CREATE TABLE absent AS
@@ -50,7 +51,7 @@ LEFT JOIN known USING (id)
 
 
 class Reading(Protocol):
-    """A reading of the rows of `table`, typed, as a sync reads them."""
+    """The typed rows of `table` that a sync reads, a batch at a time."""
 
     table: Table
     sync: Sync
@@ -73,7 +74,8 @@ class Changes:
         self._database.execute(f"SET memory_limit = '{memory_limit}'")
         self._database.execute("SET temp_directory = ?", [str(folder)])
         self._database.execute(TABLES)
-        self._known, self._is_complete, self._has_more = 0, False, True
+        self._known, self._compares, self._has_all_columns, self._has_more = 0, False, False, True
+        self._last_loaded = 0
         self._first: pa.Table | None = None
         self.rows = self.added = self.changed = 0
 
@@ -87,10 +89,11 @@ class Changes:
     def look_up(self, client: SqlClient) -> None:
         """Copy the ids and hashes of the warehouse. Raises `Overtaken`, and `OtherApi`."""
         ledger.check(client, self.table, self.sync)
-        self._is_complete = ledger.is_declared(client, self.table)
+        self._last_loaded = ledger.last_loaded(client, self.table)
+        self._has_all_columns = ledger.has_all_columns(client, self.table)
         if exists(client, self.table.name):
             name, key = self.table.name, self.table.key
-            hashes = f"t.{HASH}" if self._is_complete else "CAST(NULL AS BIGINT)"  # every row gets the new columns
+            hashes = f"t.{HASH}" if self._has_all_columns else "CAST(NULL AS BIGINT)"
             known = (
                 f"SELECT t.{key} AS id, {hashes} AS hash, t.{DELETED_AT} IS NOT NULL AS is_deleted, "
                 f"m.id IS NOT NULL AS is_missing FROM {name} AS t "
@@ -100,6 +103,13 @@ class Changes:
                 self._database.register("batch", rows)
                 self._database.execute("INSERT INTO known SELECT * FROM batch")
                 self._known += rows.num_rows
+        self._compares = self._has_all_columns and self._known > 0
+
+    def check(self, client: SqlClient) -> None:
+        """Raise `Overtaken` or `OtherApi` if the rows must not be loaded now: others were, maybe by a killed sync."""
+        ledger.check(client, self.table, self.sync)
+        if ledger.last_loaded(client, self.table) != self._last_loaded:
+            raise Overtaken(f"rows of {self.table.name} were loaded while this sync was reading")
 
     def batch(self) -> tuple[pa.Table | None, bool]:
         """The next rows to write, if there are any, and whether there may be more.
@@ -120,8 +130,8 @@ class Changes:
                 written = self._compared(found)
                 if not self._has_more:
                     self._finish()
-            if written.num_rows or not (self._has_more or self._is_complete):
-                self._first, self._is_complete = self._noted(written), True
+            if written.num_rows or not (self._has_more or self._has_all_columns):
+                self._first, self._has_all_columns = self._noted(written), True
         return self._first is not None
 
     def newly_missing(self) -> Iterator[list[str]]:
@@ -155,7 +165,7 @@ class Changes:
     def _compared(self, rows: pa.Table) -> pa.Table:
         """The rows to write."""
         key = rows[self.table.key]
-        if not self._known:  # no row has to be compared; an id that comes twice is written twice, and dlt keeps one
+        if not self._compares:  # every row is written; an id that comes twice is written twice, and dlt keeps one
             self._database.register("batch", pa.table({"id": key}))
             self._database.execute("INSERT INTO came SELECT id, true FROM batch")
             return rows

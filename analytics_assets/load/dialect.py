@@ -22,8 +22,15 @@ from analytics_assets.tables.schema import OWN
 
 logger = logging.getLogger(__name__)
 
-KEEPALIVES = {"idle": 60, "interval": 10, "count": 6}
+# A limit of the server's would release the lock. That of a machine that has lost its network ends after two minutes.
+UNLIMITED = {
+    "idle_in_transaction_session_timeout": 0,
+    "tcp_keepalives_idle": 60,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 6,
+}
 LOCK_SECONDS = 0.1  # between two attempts
+STREAMED = 100_000  # rows of a batch
 MARK = "\0"  # occurs in no SQL
 NO_COMMENTS = ("bigquery", "databricks")  # other syntax; `data_dictionary` has the descriptions
 
@@ -48,18 +55,18 @@ class SqlClient:
         [statement] = self._translated(text)
         return self._client.execute_query(statement)
 
-    def stream(self, text: str, rows: int = 100_000) -> Iterator[pa.Table]:
-        """The result of one statement in tables of about `rows` rows, in bounded memory."""
+    def stream(self, text: str) -> Iterator[pa.Table]:
+        """The result of one statement in batches, in bounded memory."""
         [statement] = self._translated(text)
         if self.is_postgres:
             yield from self._stream_postgres(statement)
             return
         if self._client.capabilities.sqlglot_dialect == OWN:  # dlt's cursor would make a copy, and DuckDB warns of it
-            for batch in self._client.native_connection.sql(statement).to_arrow_reader(rows):
+            for batch in self._client.native_connection.sql(statement).to_arrow_reader(STREAMED):
                 yield pa.Table.from_batches([batch])
             return
         with self._client.execute_query(statement) as cursor:
-            yield from cursor.iter_arrow(chunk_size=rows)
+            yield from cursor.iter_arrow(chunk_size=STREAMED)
 
     def _stream_postgres(self, statement: str) -> Iterator[pa.Table]:
         """By ADBC, as dlt loads: dlt's cursor would fetch all rows at once."""
@@ -72,14 +79,16 @@ class SqlClient:
             yield from (pa.Table.from_batches([batch]) for batch in cursor.fetch_record_batch())
 
     def lock(self, name: str) -> None:
-        """On Postgres, lock `name` for this session, and wait for the session that has locked it."""
+        """On Postgres, lock `name` until this transaction ends, and wait for one that has locked it.
+
+        Not for the session: a pooler such as PgBouncer would give it to others.
+        """
         if not self.is_postgres:
             return
-        # The lock of a machine that has lost its network is released after two minutes.
-        self._client.execute_many([f"SET tcp_keepalives_{what} = {n}" for what, n in KEEPALIVES.items()])
-        self._client.execute_sql("SET idle_session_timeout = 0")  # a limit of the server's would release the lock
+        for what, value in UNLIMITED.items():
+            self._client.execute_sql(f"SET LOCAL {what} = {value}")
         for attempt in count():
-            if self._client.execute_sql("SELECT 1 WHERE pg_try_advisory_lock(hashtext(%s))", name):
+            if self._client.execute_sql("SELECT 1 WHERE pg_try_advisory_xact_lock(hashtext(%s))", name):
                 return
             if attempt == 0:
                 logger.info("a run on another machine writes to the warehouse; waiting for it")

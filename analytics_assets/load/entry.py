@@ -5,7 +5,7 @@ All of it is written after the load, in one transaction, so an incomplete sync h
 
 from typing import NamedTuple
 
-from analytics_assets.load import states
+from analytics_assets.load import ledger, states
 from analytics_assets.load.changes import Changes
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.statements import comment, index, insert, insert_ids
@@ -23,10 +23,12 @@ class Counts(NamedTuple):
 
 
 def enter(client: SqlClient, table: Table, changes: Changes) -> Counts:
-    """Record a sync that has just been loaded."""
+    """Record a sync that has just been loaded. Raises `Overtaken`, if the lock of the warehouse was lost meanwhile."""
     sync = changes.sync
     with client.begin_transaction():
+        ledger.check(client, table, sync)
         comment(client, table)
+        index(client, table.name, table.key)
         _reject(client, table, changes)
         _find_deleted(client, table, changes)
         states.write(client, table, sync)
@@ -86,13 +88,13 @@ def _find_deleted(client: SqlClient, table: Table, changes: Changes) -> None:
     if is_sure:
         client.execute_sql(
             f"UPDATE {table.name} SET {DELETED_AT} = ?, {CHANGED_AT} = ?, {CHANGED_IN} = ? WHERE {DELETED_AT} IS NULL "
+            f"AND coalesce({CHANGED_IN}, 0) < ? "  # a row that this sync has written has come
             f"AND {table.key} IN (SELECT id FROM {MISSING_IDS.name} WHERE resource = ? AND missing_since > 0)",
-            *(sync.started_at, sync.started_at, sync.number, table.name),
+            *(sync.started_at, sync.started_at, sync.number, sync.number, table.name),
         )
         client.execute_sql(f"{forget} AND missing_since > 0", table.name)
     client.execute_sql(f"UPDATE {MISSING_IDS.name} SET missing_since = ? WHERE resource = ?", since, table.name)
     insert_ids(client, MISSING_IDS, changes.newly_missing(), resource=table.name, missing_since=since)
-    index(client, table.name, table.key)
 
 
 def _counts(client: SqlClient, table: Table, changes: Changes) -> Counts:

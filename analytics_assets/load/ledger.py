@@ -4,7 +4,7 @@ The numbers, and no clock, say which sync was first. `entry` writes what this mo
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from dlt.common.schema.typing import VERSION_TABLE_NAME
@@ -20,16 +20,24 @@ from analytics_assets.tables.sync import FEW, Sync
 
 
 class LastSync(NamedTuple):
-    """Rows and pages of the last full sync of a resource; number, start and API of its last sync, full or by window.
-
-    `started_at` is None if the start is not by the clock of the API, or if nothing was ever read.
-    """
+    """Rows and pages of the last full sync of a resource; number, start and API of its last sync, full or by window."""
 
     row_count: int = 0
     pages: int = 0
     number: int = 0
     started_at: datetime | None = None
+    clock_ahead: float | None = None
     api: str | None = None
+
+    @property
+    def window_start(self) -> datetime | None:
+        """A time before which the sync has seen all rows, by the earlier of two clocks: the machine's and the API's.
+
+        None if the API did not send its time, or if there was no sync.
+        """
+        if self.started_at is None or self.clock_ahead is None:
+            return None
+        return self.started_at + timedelta(seconds=min(0.0, self.clock_ahead))
 
 
 def prepare(client: SqlClient, tables: Iterable[Table]) -> None:
@@ -45,7 +53,7 @@ def prepare(client: SqlClient, tables: Iterable[Table]) -> None:
         upgrade.number(client)
     for table in tables:
         upgrade.upgrade(client, table)
-        if not is_declared(client, table) and exists(client, VERSION_TABLE_NAME):
+        if not has_all_columns(client, table) and exists(client, VERSION_TABLE_NAME):
             client.execute_sql(f"DELETE FROM {VERSION_TABLE_NAME} WHERE schema_name = ?", table.name)
 
 
@@ -54,19 +62,19 @@ def last_sync(client: SqlClient, table: Table) -> LastSync:
 
     If `syncs` has been emptied, numbers go on where those in the rows end, which may be of a sync without an entry.
     """
-    select = "SELECT {} FROM " + f"{SYNCS.name} WHERE resource = ? {{}} ORDER BY number DESC LIMIT 1"
-    last = "number, CASE WHEN clock_ahead IS NOT NULL THEN started_at END, api"
-    [whole] = client.execute_sql(select.format("row_count, pages", "AND window_start IS NULL"), table.name) or [(0, 0)]
-    [newest] = client.execute_sql(select.format(last, ""), table.name) or [(_last_number(client, table), None, None)]
-    return LastSync(*whole, *newest)
+    of, newest_first = f"FROM {SYNCS.name} WHERE resource = ?", "ORDER BY number DESC LIMIT 1"
+    full = client.execute_sql(f"SELECT row_count, pages {of} AND window_start IS NULL {newest_first}", table.name)
+    last = client.execute_sql(f"SELECT number, started_at, clock_ahead, api {of} {newest_first}", table.name)
+    [(rows, pages)] = full or [(0, 0)]
+    return LastSync(rows, pages, *(last[0] if last else [max(last_loaded(client, table) - 1, 0)]))
 
 
-def _last_number(client: SqlClient, table: Table) -> int:
-    """The number before the highest in the rows; 0 if there is none."""
-    if not is_declared(client, table):
+def last_loaded(client: SqlClient, table: Table) -> int:
+    """The highest number of a sync that has written a row; 0 if there is none."""
+    if not has_all_columns(client, table):
         return 0
     [(highest,)] = client.execute_sql(f"SELECT max({CHANGED_IN}) FROM {table.name}") or []
-    return max(int(highest or 0) - 1, 0)
+    return int(highest or 0)
 
 
 def least_rows(last: LastSync, shrinking_share: float) -> int:
@@ -82,7 +90,7 @@ def check(client: SqlClient, table: Table, sync: Sync) -> None:
     sync.check_api(last.api)
 
 
-def is_declared(client: SqlClient, table: Table) -> bool:
+def has_all_columns(client: SqlClient, table: Table) -> bool:
     """Whether the table exists and has all declared columns."""
     if not exists(client, table.name):
         return False
@@ -96,6 +104,6 @@ def held(client: SqlClient, table: Table) -> str:
         return "It has never been loaded."
     [(rows,)] = client.execute_sql(f"SELECT count(*) FROM {table.name}") or []
     last = f"SELECT finished_at FROM {SYNCS.name} WHERE resource = ? ORDER BY number DESC LIMIT 1"
-    loaded = client.execute_sql(last, table.name) if is_declared(client, SYNCS) else None
+    loaded = client.execute_sql(last, table.name) if has_all_columns(client, SYNCS) else None
     when = f" of {loaded[0][0].astimezone(UTC):%Y-%m-%d %H:%M} UTC" if loaded else ""
     return f"The table still holds {rows} rows{when}."

@@ -126,7 +126,7 @@ def _copy_table(database: duckdb.DuckDBPyConnection, source: str, table: Table, 
 def _copy_views(database: duckdb.DuckDBPyConnection, views: Sequence[tuple[str, str, str | None]]) -> None:
     """Copy the views that users made in the warehouse, but for those that read something that is not published.
 
-    One that reads another comes after it; DuckDB lists them by name.
+    One that reads another can only be created after it, so those that fail are tried again while any succeeds.
     """
     left = [view for view in views if not _copy_view(database, *view)]
     if left and len(left) < len(views):

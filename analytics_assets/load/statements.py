@@ -67,11 +67,10 @@ def insert_ids(client: SqlClient, table: Table, ids: Iterable[Sequence[str]], **
         client.execute_sql(f"INSERT INTO {table.name} ({names}) VALUES {values}", *parameters)
 
 
-def index(client: SqlClient, table: str, columns: str, condition: str = "true") -> None:
-    """On Postgres, create this index of `table` if it does not exist; elsewhere a scan is as fast."""
+def index(client: SqlClient, table: str, column: str) -> None:
+    """On Postgres, create an index of the column if it does not exist; elsewhere a scan is as fast."""
     if client.is_postgres:
-        name = "_".join((table, *columns.replace(",", "").split()))
-        client.execute_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns}) WHERE {condition}")
+        client.execute_sql(f"CREATE INDEX IF NOT EXISTS {table}_{column} ON {table} ({column})")
 
 
 def make_view(client: SqlClient, view: Table, query: str) -> None:

@@ -2,6 +2,8 @@
 
 import re
 
+import sqlglot
+import sqlglot.expressions as exp
 from dlt.destinations.exceptions import DatabaseException
 
 from analytics_assets.load.dialect import SqlClient
@@ -34,7 +36,7 @@ def upgrade(client: SqlClient, table: Table) -> None:
 
 
 def mend_views(client: SqlClient) -> None:
-    """Have views that the renaming has broken read the column by its new name; the names of their own columns stay.
+    """Have views that the renaming has broken read the column by its new name; the names that they list stay.
 
     A view that cannot be mended yet, such as one that reads the column of another resource too, is left as it is.
     """
@@ -42,7 +44,9 @@ def mend_views(client: SqlClient) -> None:
         if _works(client, f"SELECT * FROM {name} LIMIT 0"):
             continue
         query = re.sub(r"(?s)^CREATE VIEW .*?\sAS\s", "", re.sub(rf"\b{OLD}\b", CHANGED_AT, statement), count=1)
-        if _works(client, f"CREATE OR REPLACE VIEW {name} ({names}) AS {query}") and comment:
+        has_star = sqlglot.parse_one(query, dialect=OWN).find(exp.Star)  # which returns other columns from now on
+        own = "" if has_star else f" ({names})"
+        if _works(client, f"CREATE OR REPLACE VIEW {name}{own} AS {query}") and comment:
             client.execute_sql(f"COMMENT ON VIEW {name} IS '{comment}'")
 
 

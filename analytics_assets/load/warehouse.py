@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -100,12 +100,14 @@ class Warehouse:
 
     @contextmanager
     def _without_other_machines(self) -> Iterator[None]:
-        """Hold a lock of the server's, in a session of its own; the server releases it if that session ends."""
-        with opening(self.kind):
-            client = _client(self._destination, "lock")
-            client.open_connection()
-        with closing(client.native_connection):
-            SqlClient(client).lock(DATASET)
+        """Hold a lock of the server's, in a connection of its own; the server releases it if that ends."""
+        with ExitStack() as stack:
+            with opening(self.kind):
+                client = SqlClient(_client(self._destination, "lock"))
+                client.open_connection()
+            stack.callback(client.close_connection)
+            stack.enter_context(client.begin_transaction())
+            client.lock(DATASET)
             yield
 
     @contextmanager

@@ -50,7 +50,7 @@ SYNCS = Table(
 )
 MISSING_IDS = Table(
     "missing_ids",
-    "One row per id that the last complete sync has not seen. If the next does not see it either, the row counts as "
+    "One row per id that the last full sync has not seen. If the next does not see it either, the row counts as "
     "deleted.",
     (
         Column("resource", TEXT, "Resource the id belongs to.", nullable=False),
@@ -58,7 +58,7 @@ MISSING_IDS = Table(
         Column(
             "missing_since",
             COUNT,
-            "Number of the sync in `syncs` that first missed it; 0 if the last one cannot tell what is deleted.",
+            "Number of the sync in `syncs` that missed it; 0 if that sync cannot tell what is deleted.",
             nullable=False,
         ),
     ),

@@ -33,10 +33,19 @@ def _resource(name: str, description: str, *columns: Column) -> Table:
             *columns,
             Column(EXTRA_FIELDS, JSON, "Fields of the API that have no column here, as an object.", personal=True),
             Column(CHANGED_AT, TIME, "Start of the sync that last changed the row.", nullable=False),
-            Column(CHANGED_IN, COUNT, "Number of that sync in `syncs`; null if the row has been deleted for long."),
-            Column(DELETED_AT, TIME, "When a second complete sync in a row had not seen the row; null if it exists."),
+            Column(
+                CHANGED_IN,
+                COUNT,
+                "Number of that sync in `syncs`; null for a row of an older version that is gone.",
+            ),
+            Column(DELETED_AT, TIME, "When a second full sync in a row had not seen the row; null if it exists."),
             Column(HASH, COUNT, "Hash of what the API says of the row; only in the warehouse."),
-            Column(PAGE, COUNT, "Page on which that sync saw the row, from 1; only in the warehouse.", nullable=False),
+            Column(
+                PAGE,
+                COUNT,
+                "Page on which that sync saw the row, from 1; only in the warehouse.",
+                nullable=False,
+            ),
         ),
     )
 

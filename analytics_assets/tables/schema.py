@@ -42,7 +42,7 @@ DATE = Type("date (UTC)", "date", pa.date32(), "DATE")  # only of marts
 class Column:
     """One column. `lifted_from` names the field whose value, or whose (possibly nested) `id`, the column holds.
 
-    The history of the table has the past values of a `tracked` column.
+    The history of the table, if it has one, has the past values of a `tracked` column.
     """
 
     name: str

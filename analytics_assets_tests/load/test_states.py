@@ -279,6 +279,25 @@ def test_a_table_that_was_dropped_is_loaded_again(api: ContractApi, materialize:
     ]
 
 
+def test_a_row_that_was_removed_by_hand_and_comes_again_is_not_deleted(
+    api: ContractApi, materialize: Materialize, query: Query
+) -> None:
+    """Also if the sync before had missed it."""
+    api.rows["users"] = [{"id": 1}, {"id": 2}]
+    materialize("users")
+    api.rows["users"] = [{"id": 1}]
+    materialize("users")
+    with warehouse().connection() as client:
+        client.execute_sql("DELETE FROM users WHERE id = '2'")
+    api.rows["users"] = [{"id": 1}, {"id": 2}]
+    materialize("users")
+    assert query("SELECT id FROM users WHERE _deleted_at IS NULL ORDER BY id") == [("1",), ("2",)]
+    api.rows["users"] = [{"id": 1}]
+    for deleted in (0, 1):
+        materialize("users")
+        assert query("SELECT count(*) FROM users WHERE _deleted_at IS NOT NULL") == [(deleted,)]
+
+
 def test_numbers_go_on_after_syncs_has_been_emptied(api: ContractApi, materialize: Materialize, query: Query) -> None:
     """No state ends before it began, and a sync that was killed before its entry counts as one of them."""
     for score in (1, 2, 3):
