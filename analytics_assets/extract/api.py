@@ -20,7 +20,7 @@ from analytics_assets.tables.resources import RESOURCES
 from analytics_assets.tables.schema import Table
 from analytics_assets.tables.sync import Sync
 
-WINDOW_MARGIN = timedelta(days=7)  # a window ends later by this, so that a clock that is behind hides no rows
+WINDOW_MARGIN = timedelta(days=3650)  # a window ends later by this, so that no clock that is wrong hides rows
 
 
 def api(settings: Settings, session: requests.Session) -> RESTAPIConfig:
@@ -66,7 +66,7 @@ def page_url(settings: Settings, table: Table, window_start: datetime | None) ->
     """
     if window_start is None:
         return _url(settings, path(settings, table.name))
-    end = max(datetime.now(UTC), window_start) + WINDOW_MARGIN
+    end = datetime.now(UTC) + WINDOW_MARGIN
     start, stop = int(window_start.timestamp()), math.ceil(end.timestamp())  # seconds since 1970
     parts = urlsplit(settings.api_windows[table.name].format(start=start, end=stop))
     given = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in ("page", "per_page")]
