@@ -5,6 +5,7 @@ personal data: the queries leave it out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from dlt.destinations.exceptions import DatabaseException
 
 from analytics_assets.load.dialect import SqlClient
 from analytics_assets.tables.resources import RESOURCES
-from analytics_assets.tables.schema import BOOLEAN, ID, JSON, Column, Table
+from analytics_assets.tables.schema import BOOLEAN, HASH, ID, JSON, Column, Table
 
 NAMES = (24, 16)  # characters of a column's name; 16 on resources, beside dagster-dlt's long metadata keys
 WIDTH, ALL_WIDTHS = 18, 280  # characters of one value, and of a column of values: 21 lines stay below 1,000
@@ -26,7 +27,8 @@ Line = tuple[list[str], Sequence[Any]]  # cells to show verbatim, and values fro
 
 
 def of(client: SqlClient, table: Table, rows: int) -> dict[str, dg.MarkdownMetadataValue]:
-    """Preview and profile of a table with this number of rows, as metadata."""
+    """Preview and profile of a table with this number of rows, as metadata; hashes would be wide and mean nothing."""
+    table = replace(table, columns=tuple(column for column in table.columns if column.name != HASH))
     if not rows:
         return {"preview": dg.MetadataValue.md("The table has no rows.")}
     preview = inline("column|a row|another", _preview(client, table))

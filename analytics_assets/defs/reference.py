@@ -37,6 +37,7 @@ def _every_column() -> Iterator[dg.TableColumn]:
         page = f" See [{asset}](/assets/{asset})." if asset else ""
         for column, shown in zip(table.columns, table_schema(table).columns, strict=True):
             text = f"{column.description} From {dictionary.source(table, column)}.{page}"
+            text = text.replace("_history.", "_history.\u200b")  # lets a browser break the longest names
             yield dg.TableColumn(f"{table.name}.{column.name}", shown.type, text, shown.constraints, shown.tags)
 
 
