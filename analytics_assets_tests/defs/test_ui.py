@@ -124,7 +124,7 @@ def test_an_asset_explains_itself_before_any_run(page: Page) -> None:
 
 def test_lineage_leads_from_the_resources_to_the_marts(page: Page, ui: Ui) -> None:
     """The lineage graph draws every asset; a mart stands on the tables that its SQL reads, the copy on all of them."""
-    page.set_viewport_size({"width": 2600, "height": 2600})
+    page.set_viewport_size({"width": 2200, "height": 6000})
     page.goto(
         "/asset-groups?expanded=global%40global%3Amarts%2Cglobal%40global%3Aanalytics_api%2Cglobal%40global%3Areference"
     )
