@@ -35,7 +35,7 @@ def of(
     metadata = {
         **column_profile.of(client, table, counts.total),
         "dagster/row_count": counts.total,
-        "rows_in_sync": counts.in_sync,
+        "rows_in_sync": changes.rows,
         "rows_read": sync.rows,
         "added_rows": changes.added,
         "changed_rows": changes.changed,
@@ -47,7 +47,7 @@ def of(
         **_calls_left(settings),
         "extra_fields": sorted(sync.extra_fields),
         "seconds": round(time.monotonic() - sync.began, 2),
-        "empty_columns": [name for name in table.fields if name not in sync.filled] if counts.in_sync else [],
+        "empty_columns": [name for name in table.fields if name not in sync.filled] if changes.rows else [],
         "dagster/table_name": statements.full_name(client, table),
         "api": api_name(settings),
     }

@@ -21,13 +21,13 @@ from pyrate_limiter.clocks import AbstractClock, WallClock
 from analytics_assets.extract.budget_database import PostgresStore, check
 from analytics_assets.extract.threads import in_thread
 from analytics_assets.settings import Settings
+from analytics_assets.tables.sync import CLOCK_SECONDS
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 20  # calls that a process takes at once; unused ones are lost when it ends
 WORTH_SAYING = 5.0  # a longer wait is logged, in seconds
 BUSY_SECONDS = 0.02  # between two attempts to lock the file
-CLOCK_SECONDS = 60.0  # by which clocks may differ; asking a database for the time and the state may take as long
 State = tuple[float, ...]
 _one_budget = threading.Lock()
 

@@ -232,9 +232,8 @@ class Reading:
                 raise
         if resumed:
             logger.info("%s pages of an earlier reading are used: %s", f"{resumed:,}", self._url(last))
-            self.sync.started_at = self.log.started_at - timedelta(
-                seconds=self.sync.clock_ahead or 0
-            )  # else the next window would miss rows created since
+            # Else the next window would miss rows created since.
+            self.sync.started_at = self.log.started_at - timedelta(seconds=self.sync.clock_ahead or 0)
         self.sync.resumed_pages = resumed
         self.log.keep(resumed)
 

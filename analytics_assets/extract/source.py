@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import dlt
-import pyarrow as pa
 import requests
 from dlt.extract import DltSource
 from dlt.sources.rest_api import rest_api_source
@@ -14,15 +13,7 @@ from dlt.sources.rest_api.typing import EndpointResource
 from analytics_assets.extract.api import api
 from analytics_assets.settings import Settings
 from analytics_assets.tables.schema import Table, dlt_columns
-
-
-class Rows(Protocol):
-    """The rows of one table, a batch at a time."""
-
-    table: Table
-
-    def batch(self) -> tuple[pa.Table | None, bool]:
-        """The next rows, if there are any, and whether there may be more."""
+from analytics_assets.tables.sync import Rows
 
 
 class Batches(requests.Session):

@@ -16,8 +16,8 @@ from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.failures import Overtaken, interrupts_heard
 from analytics_assets.load.statements import exists
 from analytics_assets.tables.bookkeeping import MISSING_IDS
-from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, HASH, Table, arrow_schema, typed_schema
-from analytics_assets.tables.sync import Sync
+from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, HASH, arrow_schema, typed_schema
+from analytics_assets.tables.sync import Rows, Sync
 
 FEWEST_COMPARED, MOST_COMPARED = 10_000, 100_000  # rows at once; all known ids are looked through each time
 MOST_BYTES = 64 << 20
@@ -50,14 +50,10 @@ LEFT JOIN known USING (id)
 """
 
 
-class Reading(Protocol):
-    """The typed rows of `table` that a sync reads, a batch at a time."""
+class Reading(Rows, Protocol):
+    """The typed rows that a sync reads."""
 
-    table: Table
     sync: Sync
-
-    def batch(self) -> tuple[pa.Table | None, bool]:
-        """The next rows, if there are any, and whether there may be more."""
 
 
 class Changes:

@@ -11,13 +11,13 @@ from analytics_assets.load.dialect import SqlClient
 from analytics_assets.load.statements import comment, index, insert, insert_ids
 from analytics_assets.tables.bookkeeping import MISSING_IDS, REJECTED_ROWS, SYNCS
 from analytics_assets.tables.schema import CHANGED_AT, CHANGED_IN, DELETED_AT, Table
+from analytics_assets.tables.sync import Sync
 
 
 class Counts(NamedTuple):
-    """Rows in the table; of these in the sync, soft-deleted, and soft-deleted by this sync."""
+    """Rows in the table; of these soft-deleted, and soft-deleted by this sync."""
 
     total: int
-    in_sync: int
     deleted: int
     newly_deleted: int
 
@@ -32,7 +32,7 @@ def enter(client: SqlClient, table: Table, changes: Changes) -> Counts:
         _reject(client, table, changes)
         _find_deleted(client, table, changes)
         states.write(client, table, sync)
-        counts = _counts(client, table, changes)
+        counts = _counts(client, table, sync)
         insert(
             client,
             SYNCS,
@@ -41,7 +41,7 @@ def enter(client: SqlClient, table: Table, changes: Changes) -> Counts:
             started_at=sync.started_at,
             finished_at=sync.now(),
             window_start=sync.window_start,
-            row_count=counts.in_sync + len(sync.rejected),
+            row_count=changes.rows + len(sync.rejected),
             rejected=len(sync.rejected),
             deleted=counts.newly_deleted,
             added=changes.added,
@@ -97,10 +97,9 @@ def _find_deleted(client: SqlClient, table: Table, changes: Changes) -> None:
     insert_ids(client, MISSING_IDS, changes.newly_missing(), resource=table.name, missing_since=since)
 
 
-def _counts(client: SqlClient, table: Table, changes: Changes) -> Counts:
+def _counts(client: SqlClient, table: Table, sync: Sync) -> Counts:
     tally = "coalesce(sum(CASE WHEN {} THEN 1 ELSE 0 END), 0)"
     deleted = f"{DELETED_AT} IS NOT NULL"
     select = ", ".join(("count(*)", tally.format(deleted), tally.format(f"{deleted} AND {CHANGED_IN} = ?")))
-    [row] = client.execute_sql(f"SELECT {select} FROM {table.name}", changes.sync.number) or []
-    total, gone, newly_gone = map(int, row)
-    return Counts(total, changes.rows, gone, newly_gone)
+    [row] = client.execute_sql(f"SELECT {select} FROM {table.name}", sync.number) or []
+    return Counts(*map(int, row))

@@ -55,6 +55,7 @@ def prepare(client: SqlClient, tables: Iterable[Table]) -> None:
         upgrade.upgrade(client, table)
         if not has_all_columns(client, table) and exists(client, VERSION_TABLE_NAME):
             client.execute_sql(f"DELETE FROM {VERSION_TABLE_NAME} WHERE schema_name = ?", table.name)
+    upgrade.mend_views(client)
 
 
 def last_sync(client: SqlClient, table: Table) -> LastSync:

@@ -31,8 +31,6 @@ def upgrade(client: SqlClient, table: Table) -> None:
             with client.with_staging_dataset():
                 staging = client.make_qualified_table_name(table.name, quote=False)
             client.execute_sql(f"DROP TABLE IF EXISTS {staging}")  # dlt creates it again
-    if client.capabilities.sqlglot_dialect == OWN:  # a server's views follow the column
-        mend_views(client)
 
 
 def mend_views(client: SqlClient) -> None:
@@ -40,6 +38,8 @@ def mend_views(client: SqlClient) -> None:
 
     A view that cannot be mended yet, such as one that reads the column of another resource too, is left as it is.
     """
+    if client.capabilities.sqlglot_dialect != OWN:  # a server's views follow the column
+        return
     for name, statement, comment, names in client.native_connection.execute(VIEWS).fetchall():
         if _works(client, f"SELECT * FROM {name} LIMIT 0"):
             continue

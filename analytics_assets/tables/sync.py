@@ -4,7 +4,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from analytics_assets.tables.schema import Table
 
 CLOCK_SECONDS = 60  # a clock that is wrong by less counts as right
 FEW = 10  # missing or unreadable rows that are accepted whatever their share
@@ -12,6 +16,15 @@ ACCEPT = (
     "if that is right, accept it once: accept_fewer_rows: true in the configuration of its op (launchpad), or "
     "ACCEPT_FEWER_ROWS=true for a whole `make run`"
 )
+
+
+class Rows(Protocol):
+    """The rows of one table, a batch at a time."""
+
+    table: Table
+
+    def batch(self) -> tuple[pa.Table | None, bool]:
+        """The next rows, if there are any, and whether there may be more."""
 
 
 class Rejected(NamedTuple):

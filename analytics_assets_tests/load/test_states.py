@@ -200,7 +200,7 @@ def test_what_a_killed_sync_has_loaded_is_in_the_history_after_the_next(
 
 
 @pytest.mark.parametrize("remove", ["DROP TABLE user_history", "DELETE FROM user_history"])
-def test_a_history_that_is_gone_begins_anew(
+def test_a_history_that_is_gone_begins_again(
     api: ContractApi, materialize: Materialize, query: Query, remove: str
 ) -> None:
     """The next sync fills it with the present states, also of rows that it does not write."""

@@ -115,7 +115,7 @@ def test_an_interrupted_upgrade_goes_on(
     """Killed in its transaction, before views are mended, and before the load, it ends as if it had not been."""
     killed_at("sql", "DROP TABLE IF EXISTS")
     if each_warehouse == "duckdb":  # on Postgres, views follow the column by themselves
-        killed_at("call", "analytics_assets.load.upgrade:mend_views", "2")
+        killed_at("call", "analytics_assets.load.upgrade:mend_views")
     killed_at("call", "dlt:Pipeline.load")
     succeeded(materialize())
     assert_upgraded(query, each_warehouse)
@@ -124,7 +124,7 @@ def test_an_interrupted_upgrade_goes_on(
 def test_views_that_cannot_be_mended_do_not_stop_the_upgrade(
     version_1: ContractApi, materialize: Materialize, query: Query, each_warehouse: str
 ) -> None:
-    """A view that nobody can read, and one of a resource that is not synced yet; reference and copy need no sync."""
+    """A view that cannot be read, and one of a resource that is not synced yet; reference and copy need no sync."""
     if each_warehouse == "duckdb":
         execute("CREATE TABLE analytics.gone AS SELECT 1 AS _last_seen_at")
         execute("CREATE VIEW analytics.lost AS SELECT _last_seen_at FROM analytics.gone; DROP TABLE analytics.gone")

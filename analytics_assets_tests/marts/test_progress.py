@@ -63,7 +63,7 @@ def put(client: SqlClient, times: Iterable[datetime], states: Iterable[State]) -
 
 
 def made(client: SqlClient) -> list[Row]:
-    """The rows of the mart, made anew."""
+    """The rows of the mart after it was refilled."""
     statements.refill(client, BY_DAY, lineage.query(BY_DAY.name))
     counts = "training_id, day, registrations, completed, overdue, in_progress"
     return [
